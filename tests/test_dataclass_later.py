@@ -126,6 +126,28 @@ def test_a_class_that_inherits_has_all_fields(maker: Maker) -> None:
     assert len({Longer(5), Longer(5, 2), Base(5)}) == 2
 
 
+@pytest.mark.parametrize("slots", [False, True])
+def test_an_instance_of_a_plain_subclass_is_set_and_refuses_too(maker: Maker, slots: bool) -> None:
+    class PlainBase:
+        first: int
+        second: list[int] = dataclasses.field(default_factory=list)
+        third: int = dataclasses.field(default=3, init=False)
+
+    Base: Any = maker(frozen=True, slots=slots)(PlainBase)
+
+    class Other(Base):  # type: ignore[misc]
+        """With room for more than the fields."""
+
+    for _ in range(2):
+        base, other = Base(1), Other(2, [4])
+        assert (type(base), type(other)) == (Base, Other)
+        assert (other.first, other.second, other.third) == (2, [4], 3)
+        with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'first'"):
+            other.first = 5
+        other.__dict__["kept"] = 1
+        assert dataclasses.replace(other, first=6).second == [4]
+
+
 def test_copies_and_pickles() -> None:
     one = Kept(3, ("a", "b"))
     assert pickle.loads(pickle.dumps(one)) == copy.copy(one) == copy.deepcopy(one) == one

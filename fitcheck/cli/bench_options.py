@@ -53,10 +53,11 @@ class Cells:
     def request(self, **own: Any) -> Request:
         """What is asked of the bench; ``own`` are the fields of a request that only one command has."""
         from bench.job import Request
+        from fitcheck.models.find import slug_of
 
         tasks = None if self.task is None else split(self.task)
         gguf = None if self.gguf is None else str(self.gguf)
-        return Request(self.model, split(self.tier), tasks, self.options, gguf, seed=self.seed, **own)
+        return Request(slug_of(self.model), split(self.tier), tasks, self.options, gguf, seed=self.seed, **own)
 
     @property
     def available(self) -> int | None:

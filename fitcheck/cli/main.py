@@ -58,8 +58,11 @@ def _version(wanted: bool) -> None:
 
 def modules_for(arguments: Sequence[str]) -> tuple[str, ...]:
     """The modules that a command line needs: the named command's alone, so that a quick command never waits for the
-    imports of another. All of them for the help, and for a name that is none, which is then compared with every name.
+    imports of another, and none for the version. All of them for the help, and for a name that is none, which is then
+    compared with every name.
     """
+    if list(arguments) == ["--version"]:
+        return ()
     named = f"{arguments[0]}_" if arguments and keyword.iskeyword(arguments[0]) else next(iter(arguments), "")
     return (named,) if named in COMMANDS else COMMANDS
 

@@ -157,7 +157,7 @@ def _fitting(out: Console, report: Report) -> Table | Text:
     names, rows = columns(report), [row(report, cell) for cell in report.cells]
     widths = [max(map(cell_len, texts)) for texts in zip(names, *rows, strict=True)]
     if sum(widths) + _GAP * (len(widths) - 1) <= out.width:
-        return _in_lines(report, [names, *rows], widths)
+        return _in_lines(report, [names, *rows], widths, coloured=out.color_system is not None)
     wide = _table(report, names, rows)
     if _fits(out, wide):
         return wide
@@ -180,18 +180,27 @@ def _fitting(out: Console, report: Report) -> Table | Text:
     return found
 
 
-def _in_lines(report: Report, rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Text:
-    """The table where nothing wraps, as rich would lay it out: cell by cell that takes a tenth of the whole answer."""
-    found, names = Text(no_wrap=True), rows[0]
-    for position, texts in enumerate(rows):
-        styles = [""] * len(names)
+def _in_lines(report: Report, rows: Sequence[Sequence[str]], widths: Sequence[int], *, coloured: bool) -> Text:
+    """The table where nothing wraps, as rich would lay it out: cell by cell that takes a tenth of the whole answer, and
+    so do styles where nobody sees them."""
+    laid = [[_padded(*cell) for cell in zip(rows[0], texts, widths, strict=True)] for texts in rows]
+    if not coloured:
+        return Text("\n".join((" " * _GAP).join(cells) for cells in laid), no_wrap=True)
+    found = Text(no_wrap=True)
+    for position, cells in enumerate(laid):
+        styles = [""] * len(cells) if position else ["bold"] * len(cells)
         if position:
             styles[2] = _COLOURS[report.cells[position - 1].verdict]
-        for name, text, width, style in zip(names, texts, widths, styles, strict=True):
-            blank = " " * (width - cell_len(text))
-            found.append(blank + text if name in _NUMERIC else text + blank, style or ("" if position else "bold"))
-            found.append(" " * _GAP if name is not names[-1] else "\n" if texts is not rows[-1] else "")
+        for at, (text, style) in enumerate(zip(cells, styles, strict=True)):
+            found.append(" " * _GAP if at else "\n" if position else "")
+            found.append(text, style)
     return found
+
+
+def _padded(name: str, text: str, width: int) -> str:
+    """A cell of the column of that ``name``, as wide as the column."""
+    blank = " " * (width - cell_len(text))
+    return blank + text if name in _NUMERIC else text + blank
 
 
 def _fits(out: Console, table: Table, gap: int = _GAP) -> bool:

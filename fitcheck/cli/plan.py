@@ -70,6 +70,8 @@ def tell(found: Plan) -> None:
 
     if found.now is not None:
         print(found.now.answer)
+        if found.free is not None:
+            print(f"Two changes that cost nothing: {found.free.words} ({found.free.report.best.verdict}).")
         if found.now.best.flip is not None:
             print(change_line(found.now.best.flip))
         if found.finer is not None:
@@ -109,6 +111,8 @@ def _tell_steps(found: Plan) -> None:
         for step in found.steps[:SHOWN]
     ]
     show(("change", "USD", "verdict", "tier", "speed"), rows)
+    if any(" and " in step.words for step in found.steps[:SHOWN]):
+        print("USD are the card's alone where system memory comes with it.", file=sys.stderr)
 
 
 def _dollars(price: float | None) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from fitcheck.cli.grouped import QuickGroup
 from fitcheck.cli.printable import json_text, one_line
+from fitcheck.cli.record_filters import card_slug, model_slug
 from fitcheck.errors import InputError, OptionError, RecordError
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ def _baseline(folder: Path, across: str, flagged: bool, notes: _Notes) -> list[T
 
 
 def history(
-    model: Annotated[Text, typer.Option(help="Only this model slug.")] = None,
-    card: Annotated[Text, typer.Option(help="Only this card's slug, like h100-sxm5-80gb.")] = None,
+    model: Annotated[Text, typer.Option(help="Only this model.")] = None,
+    card: Annotated[Text, typer.Option(help="Only this card, like 'H100 SXM'.")] = None,
     query: Annotated[Text, typer.Option(help="Only these, like mode=low,since=2026-01-01.")] = None,
     metric: Annotated[Text, typer.Option(help="Only this metric, like seconds or reserved.")] = None,
     sources: From = None,
@@ -150,7 +151,8 @@ def history(
     _require()
     notes, pins = _Notes(), _kept(kept)
     everything = _take(_sources(sources), across, flagged, notes)
-    asked = ",".join(f"{name}={value}" for name, value in (("model", model), ("card", card)) if value)
+    named = (("model", model_slug(model)), ("card", card_slug(card)))
+    asked = ",".join(f"{name}={value}" for name, value in named if value)
     asked = ",".join(filter(None, (asked, query)))
     chosen = _select(everything, asked) if asked else everything
     found = [

@@ -15,7 +15,8 @@ import typer
 
 from fitcheck.cli.grouped import QuickGroup
 from fitcheck.cli.printable import json_text, one_line, printable
-from fitcheck.errors import InputError, OptionError, RecordError
+from fitcheck.cli.record_filters import card_slug, model_slug
+from fitcheck.errors import OptionError, RecordError
 
 Text = str | None
 File = Path | None
@@ -47,7 +48,7 @@ def register(app: typer.Typer) -> None:
 
     @results.command(name="list")
     def list_(
-        model: Annotated[Text, typer.Option(help="Only this model slug.")] = None,
+        model: Annotated[Text, typer.Option(help="Only this model.")] = None,
         card: Annotated[Text, typer.Option(help="Only this card, like 'RTX 4070'.")] = None,
         tier: Annotated[Text, typer.Option(help="Only this quant tier.")] = None,
         mode: Annotated[Text, typer.Option(help="Only this offload mode.")] = None,
@@ -65,7 +66,7 @@ def register(app: typer.Typer) -> None:
         """Measurements by model, card, tier, mode and date, newest first; what surprises is marked."""
         from fitcheck.records import query
 
-        card = _slug_of(card)
+        model, card = model_slug(model), card_slug(card)
         filters = dict(zip(query.FILTERS, (model, card, tier, mode, runtime, kind, task), strict=True))
         where, parameters = query.condition(filters, _date(since, "--since"), _date(until, "--until"))
         order = f"WHERE {where} ORDER BY records.created DESC, records.id LIMIT {limit}"
@@ -153,16 +154,6 @@ def _sources(given: list[Path] | None) -> list[Path]:
     if not found:
         raise RecordError("there is no folder results/ here and you have no records yet; say where with --from.")
     return found
-
-
-def _slug_of(card: str | None) -> str | None:
-    """A card's slug by any name of it; what the database does not know may still be a record's own slug."""
-    from fitcheck.hardware.catalog import find_card
-
-    try:
-        return None if card is None else find_card(card).slug
-    except InputError:
-        return card
 
 
 def _date(text: str | None, option: str) -> str | None:

@@ -26,6 +26,7 @@ _LONGEST_QUERY = 200  # a line of lspci
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
 _SIZE = re.compile(r"-\d+gb$")
 _GFX = re.compile(r"\bgfx\d{3,4}[a-f]?\b", re.IGNORECASE)
+_MAKER = re.compile(r"^\s*(?:nvidia|amd|intel)\b")
 _DIGITS = re.compile(r"\d+")
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9\n]+")
 
@@ -142,11 +143,12 @@ def _alias(name: Name, source: Database) -> list[int]:
 
 
 def _identifier(text: str, source: Database) -> list[int]:
-    """The card whose full name or slug this is, letter for letter."""
-    if _SLUG.fullmatch(text):
-        index = _slug_index().get(text)
-        return [] if index is None else [index]
-    return [index for index, row in enumerate(source.rows) if row[1] == text]
+    """The card whose slug this is, or whose full name, letter for letter but for case, maker and what parts words."""
+    if _SLUG.fullmatch(text) and (index := _slug_index().get(text)) is not None:
+        return [index]
+    exact = [index for index, row in enumerate(source.rows) if row[1] == text]
+    wanted = _NOT_ALPHANUMERIC.sub("", _MAKER.sub("", text.lower()))
+    return exact or [index for index, name in enumerate(_squashed()) if name == wanted]
 
 
 @cache
@@ -215,13 +217,21 @@ def _gigabytes(index: int, source: Database) -> float:
 
 
 def _labels(candidates: Sequence[int], source: Database) -> list[str]:
-    """Names that find exactly these cards when typed: with the memory size where the database's name lacks it."""
+    """Names that find exactly these cards when typed: with the memory size where the database's name lacks it. First
+    the one that was sold first, which people mean by the plain name: an RTX 3060 has 12 GB, 8 GB came two years later.
+    """
     labels = []
-    for index in sorted(candidates, key=lambda index: _gigabytes(index, source)):
+    for index in sorted(candidates, key=lambda index: _age(index, source)):
         name = source.rows[index][1]
         shown, memory = name.removeprefix("GeForce "), source.card(index).memory
         labels.append(shown if parse(name).memory is not None or not memory else with_memory(shown, memory))
     return labels
+
+
+def _age(index: int, source: Database) -> tuple[bool, str, float]:
+    """Orders cards by the day they came out, unknown ones last, those of one day by their memory."""
+    released = source.card(index).released
+    return released is None, released or "", _gigabytes(index, source)
 
 
 def with_memory(name: str, memory: int) -> str:

@@ -169,7 +169,8 @@ def _build(row: dict[str, Any], source: Database) -> Card:
         compute_capability=None if major is None else (major, row["cuda_minor_version"]),
         pcie_generation=generation,
         pcie_lanes=lanes,
-        unified_memory=patch.get("unified_memory", name.startswith(("Jetson", "Tegra")))
+        # what is inside a console or a handheld has no memory of its own, though the database counts it as a card's
+        unified_memory=patch.get("unified_memory", name.startswith(("Jetson", "Tegra")) or form == "console")
         or (gigabytes == 0 and row["memory_type"] == "System Shared"),
         power_watts=row["thermal_design_power_w"],
         launch_price_usd=_sourced(patch.get("launch_price_usd"), source),

@@ -93,7 +93,8 @@ def machine_for(
         _smaller(asked.pcie_lanes, card.pcie_lanes),
         assumed=pcie_generation is None and pcie_lanes is None,
     )
-    total = card.memory or (ram or 0 if card.unified_memory else 0)
+    pooled = (ram or 0) if card.unified_memory else 0
+    total = pooled or card.memory if card.form == "console" else card.memory or pooled  # handhelds come in sizes
     gpus = tuple(
         Gpu(
             card=card,

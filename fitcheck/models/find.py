@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from fitcheck.dataclass_later import dataclass
-from fitcheck.errors import FileError, ModelError, OptionError
+from fitcheck.errors import FileError, ModelError, NetworkError, OptionError
 from fitcheck.models import catalog
 from fitcheck.models.companions import DRAFT, Companion
 from fitcheck.models.families import registry
@@ -21,9 +21,13 @@ from fitcheck.models.model import Model, Tier
 
 USUAL_TIER = "Q4_K_M"  # llama.cpp common/arg.cpp: what -hf takes of a repository
 _MOST_NEIGHBOURS = 2000
-# a tier behind a name: one or two letters with a number of bits (Q4_K_M, IQ3_S), or a number format
+# a tier behind a name: one or two letters with a number of bits (Q4_K_M, IQ3_S), or a number format; behind a space
+# only what is no part of any name, as the R1 of DeepSeek R1 is
+_FORMAT = r"bf16|(?:mx|nv)?fp\d|int\d"
 _TIERED = re.compile(
-    r"(?P<name>.{1,200}?)[:-](?P<tier>(?:[a-z]{1,2}\d|bf16|(?:mx|nv)?fp\d|int\d)\w{0,20})", re.IGNORECASE
+    rf"(?P<name>.{{1,200}}?)(?:[:-]|\s+(?=(?:[it]?q\d|nf4|f16|{_FORMAT})))"
+    rf"(?P<tier>(?:[a-z]{{1,2}}\d|{_FORMAT})\w{{0,20}})",
+    re.IGNORECASE,
 )
 
 
@@ -61,7 +65,7 @@ def find_model(
     if tiered is not None:
         if tiers or gguf is not None:
             raise OptionError(f"--tier: {target!r} names its tier; name it once.")
-        return Identified(tiered[0], _known(tiered[0], (tiered[1],), None))
+        return Identified(*tiered)
     if gguf is not None:
         raise OptionError(
             f"--gguf goes with a catalog model; to check that file itself, write `fitcheck check {gguf}`."
@@ -70,17 +74,26 @@ def find_model(
     from fitcheck.models.identify import identify  # with the readers of files, which a name does without
     from fitcheck.models.resolve import resolve
 
-    with resolve(target, offline=offline) as found:
-        try:
-            recognized, notes = identify(found, tiers, size)
-        finally:
-            traffic = found.traffic
+    try:
+        with resolve(target, offline=offline) as found:
+            try:
+                recognized, notes = identify(found, tiers, size)
+            finally:
+                traffic = found.traffic
+    except NetworkError as error:
+        raise NetworkError(f"{error}{_known_without_network(target)}") from error
     return Identified(
         recognized.model,
         recognized.tiers,
         tuple(notes),
         None if traffic is None else (traffic.fetched_bytes, traffic.requests),
     )
+
+
+def _known_without_network(target: str) -> str:
+    """What to ask instead of a repository that cannot be read; empty where the catalog has nothing of that name."""
+    model = named(target.partition(":")[0].rpartition("/")[2])
+    return "" if model is None else f" The catalog answers without it: `fitcheck check {model.slug}`."
 
 
 def _known(model: Model, tiers: Sequence[str], gguf: str | Path | None) -> tuple[Tier, ...]:
@@ -138,19 +151,27 @@ def named(text: str) -> Model | None:
     return None
 
 
+def slug_of(text: str) -> str:
+    """The slug of the catalog model that a person calls ``text``; ``text`` itself where it is a file or no model of the
+    catalog. Raises ModelError when it could be several."""
+    model = None if _is_place(text) else catalog.known(text) or _named(text)
+    return text if model is None else model.slug
+
+
 def _named(text: str) -> Model | None:
     """The catalog model that a person means by ``text``. Raises ModelError when it could be several."""
     return next((model for family in registry.every() if (model := family.named(text)) is not None), None)
 
 
-def _with_tier(target: str) -> tuple[Model, str] | None:
-    """Model and tier of a name as ollama and llama-server take it: ``qwen3-8b:Q4_K_M``,
-    ``llama3.1:8b-instruct-q4_K_M``. ``None`` where it is none. Raises ModelError for a tier that the model lacks."""
+def _with_tier(target: str) -> tuple[Model, tuple[Tier, ...]] | None:
+    """Model and tiers of a name as ollama and llama-server take it, or as people say it: ``qwen3-8b:Q4_K_M``,
+    ``llama3.1:8b-instruct-q4_K_M``, ``qwen3 8b q4``, which has all that ``--tier q4`` has. ``None`` where it is none.
+    Raises ModelError for a tier that the model lacks."""
     found = _TIERED.fullmatch(target)
     if found is None:
         return None
     model = catalog.known(found["name"]) or _named(found["name"])
-    return None if model is None else (model, model.tiers_named(found["tier"])[0].name)
+    return None if model is None else (model, model.tiers_named(found["tier"]))
 
 
 def _is_place(target: str) -> bool:

@@ -248,12 +248,17 @@ def resolve(target: str, *, offline: bool = False, settings: HubSettings | None 
 def _where_known(target: str) -> str:
     """What answers for a name of the catalog, which is no file; empty for what is none."""
     from fitcheck.models import catalog
+    from fitcheck.models.families import registry
 
     model = catalog.known(target)
+    with suppress(ModelError):  # of a name of several models nothing is said
+        model = model or next((one for family in registry.every() if (one := family.named(target)) is not None), None)
     if model is None:
         return ""
     what = f"; its files lie in {model.repository}" if model.repository else ""
-    return f" It is a model of the catalog{what}: `fitcheck check` takes the name, `fitcheck models` lists its tiers."
+    return (
+        f" It is {model.slug} of the catalog{what}: `fitcheck check` takes the name, `fitcheck models` lists its tiers."
+    )
 
 
 def _resolve_folder(path: Path) -> Resolved:

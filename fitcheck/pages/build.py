@@ -25,7 +25,7 @@ from fitcheck.pages.file_memory import FileMemory
 from fitcheck.pages.kept_site import OWN, SCHEMA, KeptSite, kept_site, older_files, part_paths
 from fitcheck.pages.model_part import ModelParts, Sink, make_all
 from fitcheck.pages.page import files_of
-from fitcheck.pages.site_folder import MANIFEST, hash_bytes, remove, sweep, write
+from fitcheck.pages.site_folder import MANIFEST, begin, hash_bytes, is_site, remove, sweep, write
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_lists import Log, RecordLists, SiteList, SiteLists
 from fitcheck.pages.site_rows import SiteRows
@@ -89,12 +89,13 @@ def _build(
     inputs: Inputs, out: Path, old: KeptSite, before: KeptSite, jobs: int | None, memory: FileMemory
 ) -> BuildOutcome:
     outcome = BuildOutcome()
+    begin(out)
     site = assemble(inputs, old, outcome, jobs, Folder(out))
     outcome.written = len(site.changed)
     gone = before.gone(inputs, site.files) if before.manifest else older_files(out) - set(all_paths(inputs, site.files))
     outcome.removed = sum(remove(out, path) for path in sorted(gone))
-    sweep(out)
     outcome.written += write(out, MANIFEST, site.manifest)
+    sweep(out)
     for model in inputs.models:
         memory.keep(pairs.path_of(model.slug), site.parts[model.slug], part_paths(inputs, model))
     memory.keep(OWN, hash_bytes(site.manifest), sorted(site.files))
@@ -245,5 +246,5 @@ def refuse_foreign(out: Path) -> None:
     """Raises OptionError for a folder that no build wrote: the first thing that is looked at, before any work."""
     if out.exists() and not out.is_dir():
         raise OptionError(f"--out: {out} is not a folder.")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+    if out.is_dir() and any(out.iterdir()) and not is_site(out):
         raise OptionError(f"--out: {out} holds other files and no site; give an empty folder, or one built before.")

@@ -23,7 +23,7 @@ class Lending:
     def __init__(self, records: Iterable[dict[str, Any]]) -> None:
         self._index = run_index.build(records)
         self._measured = {one.card for part in (self._index.rows, self._index.links) for one in part}
-        self._short = {run.cell.model for run in self._index.short}
+        self._short = {run.cell.model for run in self._index.rows if run.ran_short}
         self._lent: dict[tuple[Any, ...], tuple[Index, str]] = {}
         self._all: dict[tuple[Any, ...], str] = {}
 

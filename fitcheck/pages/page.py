@@ -12,7 +12,7 @@ from markupsafe import Markup
 from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.models.model import Model
-from fitcheck.pages import site_plan
+from fitcheck.pages import entry, site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.charts.scatter import scatter
 from fitcheck.pages.formats import rounded
@@ -114,6 +114,7 @@ def structured(facts: tuple[Any, ...]) -> Markup:
 
 
 def missing_page(base_url: str) -> str:
-    """404.html: it is shown at any address, so its links start at the site's root."""
+    """404.html: it is shown at any address, so its links start at the site's root. It asks for a card as the start
+    does; the script adds the line that answers what the address asked."""
     head = Head("There is no such page", "This address leads nowhere on this site.", policy())
-    return render("missing.html", {}, page=head, root=urlsplit(base_url).path or "/")
+    return render("missing.html", entry.choices(), page=head, root=urlsplit(base_url).path or "/")

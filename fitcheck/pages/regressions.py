@@ -18,6 +18,7 @@ from fitcheck.pages import feed, promises, view
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.formats import rounded, write
 from fitcheck.pages.kept_site import KeptSite
+from fitcheck.pages.metric_names import metric_name
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.pages.view import Crumb
@@ -172,10 +173,15 @@ def atom(inputs: Inputs, found: Mapping[str, Any]) -> bytes:
     return feed.atom(inputs, ADDRESS, "fitcheck: regressions and improvements", entries)
 
 
+def _headline(one: Mapping[str, Any]) -> str:
+    change = "" if one["ratio"] is None else f" {write(one['ratio'], 'change')}"
+    return f"{one['verdict']}: {one['series_title']}, {metric_name(one['metric'])}{change}"
+
+
 def _entry(inputs: Inputs, one: Mapping[str, Any]) -> dict[str, str]:
     link = f"{inputs.base_url}{ADDRESS}{one['series']}/#{view.anchor(one['metric'])}"
     return {
-        "title": one["title"],
+        "title": _headline(one),
         "id": f"{link}-{one['id'].rpartition('/')[2][:16]}",
         "link": link,
         "updated": format_timestamp(one["updated"]),

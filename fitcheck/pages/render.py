@@ -18,6 +18,7 @@ from fitcheck.pages import view, words
 from fitcheck.pages.charts import memory, trend
 from fitcheck.pages.charts.gauge import gauge
 from fitcheck.pages.formats import kind_of, quickness, raw, resolve, speed, write
+from fitcheck.pages.metric_names import metric_name
 from fitcheck.pages.neighbours import quicker
 
 LONGEST_TEXT = 600
@@ -122,6 +123,7 @@ def environment() -> jinja2.Environment:
         trend=trend.trend,
         most_points=trend.MOST_POINTS,
         anchor=view.anchor,
+        metric_name=metric_name,
         kind_of=kind_of,
         write=write,
         quicker=quicker,

@@ -11,6 +11,7 @@ from pathlib import Path
 from fitcheck.errors import OptionError
 
 MANIFEST = "manifest.json"
+BEGUN = ".begun.tmp"  # swept away when the manifest stands
 
 
 def read(path: Path) -> bytes | None:
@@ -63,6 +64,18 @@ def write(root: Path, name: str, content: bytes) -> bool:
             temporary.unlink(missing_ok=True)
         raise OptionError(f"{path}: cannot be written ({error.strerror or error}).") from error
     return True
+
+
+def begin(root: Path) -> None:
+    """Leave a mark in a folder that has no manifest yet, so that a build that is stopped can be taken up again: what it
+    had written would look like somebody's own files. Raises OptionError."""
+    if not (root / MANIFEST).is_file():
+        write(root, BEGUN, b"")
+
+
+def is_site(root: Path) -> bool:
+    """Whether a build wrote ``root``, or began to."""
+    return (root / MANIFEST).is_file() or read(root / BEGUN) is not None
 
 
 def sweep(root: Path) -> None:

@@ -13,6 +13,7 @@ from fitcheck.errors import CardError, InputError, ModelError, OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
+from fitcheck.models.find import slug_of
 from fitcheck.models.model import Model
 from fitcheck.pages import kept_accuracy, kept_figures, wanted
 from fitcheck.pages.digests import digest, digest_json
@@ -178,7 +179,7 @@ def _named(models: str) -> tuple[Model, ...]:
     groups = {PUBLISHED: catalog.published, "all": catalog.slugs, WANTED: wanted_models}
     slugs = [slug for name in names for slug in (groups[name]() if name in groups else (name,))]
     try:
-        chosen = tuple(catalog.get(slug) for slug in dict.fromkeys(slugs))
+        chosen = tuple(catalog.get(slug) for slug in dict.fromkeys(map(slug_of, slugs)))
     except InputError as error:
         raise ModelError(f"--models: {error}") from error
     if not chosen:

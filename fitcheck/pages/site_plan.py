@@ -15,16 +15,14 @@ from fitcheck.hardware.card import Card
 from fitcheck.models.families import registry as families
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.tier_quality import TierQuality
-from fitcheck.pages import wanted, words
+from fitcheck.pages import entry, wanted, words
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import ASKED, card_facts
 from fitcheck.pages.formats import VERDICTS
 from fitcheck.pages.list_parts import MOST_CELLS, ListPart, parts_of
-from fitcheck.pages.other_sizes import MEMORY
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
-from fitcheck.verdict.purposes import purposes
 
 # the card whose answers stand on the front page, where it has a page; no answer is chosen for what it says
 SHOWN_CARD = "rtx-4070"
@@ -208,8 +206,7 @@ def home_page(inputs: Inputs, rows: Rows, verdicts: Verdicts) -> Page:
         "models": _model_rows(inputs, verdicts),
         "cards": len(inputs.cards),
         "by_memory": [{"memory": size, "cards": cards} for size, cards in by_memory.items()],
-        "ram": [size // GIB for size in MEMORY],
-        "purposes": [{"name": one.name, "makes": one.makes} for one in purposes()],
+        **entry.choices(),
         "shown": {"slug": shown.slug, "name": shown.name},
         "popular": popular,
     }

@@ -139,6 +139,11 @@ class Run:
         return limit if limit is None or not self.card_memory else min(limit, self.card_memory)
 
     @property
+    def ran_short(self) -> bool:
+        """Whether it ran out of card memory under a limit, or a search found one under which it does."""
+        return bool((self.outcome != "ok" or self.fails) and self.ran_out_under)
+
+    @property
     def on_card(self) -> int | None:
         """Bytes that the run took of its card: the driver's count for the process, else what the card held more than
         before; ``None`` where neither was seen, where there are several cards, or where the allocator held more: the
@@ -153,7 +158,7 @@ class Run:
 _MEASUREMENT = attrgetter(*(one.name for one in fields(Run) if one.name not in ("id", "machine", "own")))
 
 
-def once(runs: tuple[Run, ...], more: Sequence[Run]) -> tuple[Run, ...]:
+def once(runs: Sequence[Run], more: Sequence[Run]) -> tuple[Run, ...]:
     """``runs``, and those of ``more`` that are neither of these nor of one another under another name."""
     cards = {run.card for run in more}
     ids, known = {run.id for run in runs}, {_MEASUREMENT(run) for run in runs if run.card in cards}

@@ -13,7 +13,7 @@ from dataclasses import asdict, field, fields
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from zlib import crc32
 
 from fitcheck.dataclass_later import dataclass
@@ -32,8 +32,58 @@ _HIGHEST = float(1 << 60)
 _BLOCK, _RATE = (1, 1 << 50), (1e3, 1e15)
 
 R = TypeVar("R")
+# what stands between the runs of a packed file, a line each, and its link records
+_LINKS = '"links":['
+_BETWEEN = f"\n],{_LINKS}"
 # (bytes of a block, B/s of its copies), by size
 Blocks = tuple[tuple[int, float], ...]
+
+
+class PackedRuns(Sequence[Run]):
+    """The runs of a packed file, each read when it is asked for: a question needs those of one card and its kin."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """``lines`` are runs as ``pack`` writes them."""
+        self._lines, self._made = lines, dict[int, Run]()
+        self._by_card: dict[str, list[int]] = {}
+        self._by_model: dict[str, list[int]] = {}
+        for at, line in enumerate(lines):
+            self._by_card.setdefault(_text_of(line, "card"), []).append(at)
+            self._by_model.setdefault(_text_of(line, "model"), []).append(at)
+
+    @property
+    def cards(self) -> Iterable[str]:
+        """Slugs of the cards that there are runs of."""
+        return self._by_card
+
+    def of_card(self, card: str) -> list[Run]:
+        """The runs of one card."""
+        return [self[at] for at in self._by_card.get(card, ())]
+
+    def of_model(self, model: str) -> list[Run]:
+        """The runs of one model."""
+        return [self[at] for at in self._by_model.get(model, ())]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, at: int) -> Run: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Run]: ...
+
+    def __getitem__(self, at: int | slice) -> Run | list[Run]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        if at not in self._made:
+            self._made[at] = _row_of(json.loads(self._lines[at]))
+        return self._made[at]
+
+
+def _text_of(line: str, name: str) -> str:
+    """The first text of that name in a line of a packed file; slugs have no sign that is written otherwise."""
+    return line.partition(f'"{name}":"')[2].partition('"')[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +105,30 @@ class LinkRow:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Runs and link records of any cards; ``+`` counts a record in both once. ``short`` are the runs that ran out of
-    card memory under a limit."""
+    """Runs and link records of any cards; ``+`` counts a record in both once."""
 
-    rows: tuple[Run, ...] = ()
+    rows: Sequence[Run] = ()
     links: tuple[LinkRow, ...] = ()
-    short: tuple[Run, ...] = field(default=(), init=False, repr=False, compare=False)
     # what follows from these records for a card and a model, kept by whoever works it out
     follows: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _by_card: dict[str, list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _by_card: dict[str, Sequence[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _by_runtime: dict[tuple[str, str], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _by_tier: dict[tuple[str, ...], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _bounding: dict[tuple[str, ...], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Sorts the runs once, so that no question walks over those of all cards, nor of a whole card."""
-        by_card, by_runtime, by_tier = self._by_card, self._by_runtime, self._by_tier
-        for row in self.rows:
-            card, cell = row.card, row.cell
-            by_card.setdefault(card, []).append(row)
-            by_runtime.setdefault((card, cell.runtime), []).append(row)
-            by_tier.setdefault((card, cell.model, cell.tier, cell.runtime), []).append(row)
-            if row.outcome == OUT_OF_CARD_MEMORY or row.limited:
-                self._bounding.setdefault((card, cell.model, cell.runtime), []).append(row)
-        short = tuple(row for row in self.rows if (row.outcome != "ok" or row.fails) and row.ran_out_under)
-        object.__setattr__(self, "short", short)
+    def _sort(self, card: str) -> Sequence[Run]:
+        """The runs of a card, sorted once, so that no question walks over them again, nor over those of other cards."""
+        if card not in self._by_card:
+            rows = self.rows
+            own = rows.of_card(card) if isinstance(rows, PackedRuns) else [row for row in rows if row.card == card]
+            self._by_card[card] = own
+            for row in own:
+                cell = row.cell
+                self._by_runtime.setdefault((card, cell.runtime), []).append(row)
+                self._by_tier.setdefault((card, cell.model, cell.tier, cell.runtime), []).append(row)
+                if row.outcome == OUT_OF_CARD_MEMORY or row.limited:
+                    self._bounding.setdefault((card, cell.model, cell.runtime), []).append(row)
+        return self._by_card[card]
 
     def __add__(self, other: Index) -> Index:
         """Both, a record in both counted once, and so a measurement that only somebody's handle tells apart."""
@@ -100,11 +149,16 @@ class Index:
     @property
     def cards(self) -> list[str]:
         """Slugs of the cards that there are runs of, in a fixed order."""
-        return sorted(self._by_card)
+        return sorted(self.rows.cards if isinstance(self.rows, PackedRuns) else {row.card for row in self.rows})
 
     def runs_of(self, card: str) -> Sequence[Run]:
         """The runs of one card."""
-        return self._by_card.get(card, ())
+        return self._sort(card)
+
+    def short_of(self, model: str) -> list[Run]:
+        """The runs of a model, on any card, that ran out of card memory under a limit."""
+        own = self.rows.of_model(model) if isinstance(self.rows, PackedRuns) else self.rows
+        return [row for row in own if row.cell.model == model and row.ran_short]
 
     def links_of(self, card: str) -> tuple[LinkRow, ...]:
         """The link records of one card."""
@@ -112,14 +166,17 @@ class Index:
 
     def runs_in(self, card: str, runtime: str) -> Sequence[Run]:
         """The runs of one card in one runtime."""
+        self._sort(card)
         return self._by_runtime.get((card, runtime), ())
 
     def runs_of_tier(self, card: str, model: str, tier: str, runtime: str) -> Sequence[Run]:
         """The runs of one tier of a model on one card in one runtime."""
+        self._sort(card)
         return self._by_tier.get((card, model, tier, runtime), ())
 
     def bounding(self, card: str, model: str, runtime: str) -> Sequence[Run]:
         """The runs of a model on one card in one runtime that ran out of its memory, or ran under a limit."""
+        self._sort(card)
         return self._bounding.get((card, model, runtime), ())
 
 
@@ -128,9 +185,9 @@ def accepted() -> Index:
     """The accepted records of ``results/`` as packed into this installation."""
     if not INDEX.is_file():
         return Index()
-    data = json.loads(INDEX.read_bytes())
-    rows = tuple(_row_of(values) for values in data["rows"])
-    return Index(rows, tuple(_link_of(values) for values in data["links"]))
+    rows, _, links = INDEX.read_text("utf-8").partition(_BETWEEN)
+    runs = PackedRuns([line.removesuffix(",") for line in rows.splitlines()[1:]])
+    return Index(runs, tuple(_link_of(values) for values in json.loads(f"{{{_LINKS}{links}")["links"]))
 
 
 def local(card: str, root: Path | None = None) -> Index:
@@ -236,7 +293,7 @@ def pack(index: Index) -> bytes:
     lines = [
         ",\n".join(json.dumps(_sparse(values), separators=(",", ":")) for values in table) for table in (rows, links)
     ]
-    return f'{{"rows":[\n{lines[0]}\n],"links":[\n{lines[1]}\n]}}\n'.encode()
+    return f'{{"rows":[\n{lines[0]}{_BETWEEN}\n{lines[1]}\n]}}\n'.encode()
 
 
 def _sparse(values: dict[str, Any]) -> dict[str, Any]:

@@ -131,11 +131,14 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something a person could change, in words, and the ask it leads to. ``eases`` are the only constraints that it
-    can better, ``None`` where it may better any: what hangs on another one is not worked out again."""
+    can better, ``None`` where it may better any: what hangs on another one is not worked out again. ``settings`` are
+    options by name that ask for it, as they are typed, where these do; ``bought`` says that it costs money."""
 
     words: str
     ask: Ask
     eases: frozenset[Constraint] | None = None
+    settings: Settings = ()
+    bought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,15 @@ class Measured:
     inferred_text: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What no placement of one kind betters, of a tier on a machine: its verdict, and the tokens a second that it is
+    expected to write over ``Runtime.loss``; 0 where that is not known."""
+
+    verdict: Verdict
+    pace: float
+
+
 class Runtime(Protocol):
     """What every runtime offers. A class that inherits from this gets the defaults that are written out here.
 
@@ -229,6 +241,11 @@ class Runtime(Protocol):
         least of the cells that ``asks`` gives of the tier, and none a tenth less on a card."""
         return ()
 
+    def outlook(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterable[Outlook]:
+        """Of each cell that ``asks`` gives of one tier something that it does not better, where that is quicker to know
+        than the cells are; nothing where it is not. Records may say otherwise."""
+        return ()
+
     def settled(self, ask: Ask, wanted: Wanted) -> int | None:
         """Of a runtime that ``searches``: bytes of system memory from which on the one placement that it found for the
         tier of ``ask``, among several tiers, stays the one on these cards; ``None`` where that is not known."""
@@ -242,11 +259,6 @@ class Runtime(Protocol):
         """A footprint that is nowhere larger than that of the cell at best and in the pessimistic case, and quicker to
         work out: what it alone rules out is not worked out where another cell leads. ``None`` where there is none, or
         where ``platform`` hangs on the footprint itself."""
-        return None
-
-    def foreseen(self, ask: Ask) -> Duration | None:
-        """The ``duration`` of the cell without records, where that is known before the cell is weighed: of cells that
-        hold as much at best, what takes too long to lead is not weighed. ``None`` where it is not."""
         return None
 
     def sees(self, machine: Machine) -> Hashable | None:
@@ -315,6 +327,11 @@ class Runtime(Protocol):
     def holds(self, ask: Ask) -> Hashable:
         """What two runs share that hold the same memory, on whichever machine; by default those of one cell do."""
         return self.alike(ask)
+
+    def foreseen(self, ask: Ask) -> Duration | None:
+        """The ``duration`` of the cell without records, where that is known before the cell is weighed: what takes too
+        long to lead, or to be advised, is not weighed. ``None`` where it is not."""
+        return None
 
     def untimed(self, ask: Ask, footprint: Footprint) -> str:
         """Why the seconds of a cell without any are unknown, as a clause."""

@@ -64,6 +64,9 @@ def at_best(runtime: Runtime, ask: Ask) -> Level | None:
     look = look_of(runtime, ask.machine)
     if look is None:
         return _at_best(runtime, ask)
+    there = _known.get(_key(look[0], ask, spread=False))
+    if there is not None:  # nothing is quicker than what is known
+        return _level(ask, there)
     place = look, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model
     found = _at_bests.get(place)
     return (found or _at_bests.keep(place, (_at_best(runtime, ask),)))[0]
@@ -126,13 +129,17 @@ def _held(runtime: Runtime, ask: Ask, *, spread: bool) -> HeldCell:
     look = _look(runtime, ask.machine)
     if look is None:
         return _worked_out(runtime, ask, spread=spread)
-    key = (look, spread, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model)
+    key = _key(look, ask, spread=spread)
     found = _known.get(key)
     if found is None:
         if len(_known) >= _MOST:
             _known.clear()
         found = _known[key] = _worked_out(runtime, ask, spread=spread)
     return found
+
+
+def _key(look: int, ask: Ask, *, spread: bool) -> Hashable:
+    return look, spread, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model
 
 
 def _worked_out(runtime: Runtime, ask: Ask, *, spread: bool) -> HeldCell:

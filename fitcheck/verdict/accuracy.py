@@ -225,7 +225,7 @@ def _measured(run: Run, ask: Ask, leave: Leave) -> Measured:
         run.allocated,
         run.reserved,
         on_card=run.on_card,
-        host=run.rss,
+        host=registry.get(ask.placement.runtime).host_bytes(run),
         seconds=run.seconds,
         fitted=frozenset({"on_card", "host", "smallest"}) | rests.fitted,
         widens=frozenset({"capped", "seconds"} if leave is Leave.CELL else {"capped"}) | rests.widens,

@@ -139,14 +139,18 @@ def _judged(runtime: Runtime, ask: Ask, footprint: Footprint, duration: Duration
 
 
 def _effect(before: _Outcome, after: _Outcome) -> str | None:
-    """What changes most, in words; ``None`` where it decides nothing."""
+    """What another value costs, speed before memory, else what it saves most, in words; ``None`` where it decides
+    nothing. That a longer context frees the card would be true, and hide that it moves layers to the host for it."""
     if after.verdict != before.verdict:
         return after.verdict
     both = [(name, value, after.amounts[name]) for name, value in before.amounts.items() if name in after.amounts]
     runs = before.verdict != Verdict.NO  # of what does not run, no speed is told
     changes = {name: other / value - 1 for name, value, other in both if value and (runs or name in _MEMORY)}
-    name, change = max(changes.items(), key=lambda item: abs(item[1]), default=("", 0.0))
-    if abs(change) <= DECIDES:
+    decisive = {name: change for name, change in changes.items() if abs(change) > DECIDES}
+    if not decisive:
         return None
+    costs = {name: change for name, change in decisive.items() if (change < 0) == (name == _PACE)}
+    slower = {name: change for name, change in costs.items() if name not in _MEMORY}
+    name, change = max((slower or costs or decisive).items(), key=lambda item: abs(item[1]))
     less = "fewer" if name == _PACE else "less"  # tokens are counted, memory and time are not
     return f"{abs(change):.0%} {'more' if change > 0 else less} {name}".replace("%", " %")

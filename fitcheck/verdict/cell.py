@@ -21,10 +21,11 @@ from fitcheck.verdict.quantities import Evidence
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """The smallest single change that turns the verdict into a better one."""
+    """The smallest single change that turns the verdict into a better one; ``bought`` where it costs money."""
 
     change: str
     verdict: Verdict
+    bought: bool = False
 
 
 @dataclass(frozen=True, slots=True)

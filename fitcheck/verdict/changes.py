@@ -14,7 +14,7 @@ from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
 from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
-from fitcheck.speed.floor import NO_FLOOR, Floor
+from fitcheck.speed.floor import NO_FLOOR, Floor, too_slow
 from fitcheck.units import GB, GIB
 from fitcheck.verdict.cell import Cell, Flip
 from fitcheck.verdict.coarseness import is_broken
@@ -30,7 +30,7 @@ VRAM_SIZES = tuple(
 )
 SHARED = frozenset({Constraint.VRAM, Constraint.RAM})
 # what no change of settings or amounts mends
-_FIXED = (Constraint.COMPUTE_CAPABILITY, Constraint.RUNTIME, Constraint.MODEL)
+FIXED = (Constraint.COMPUTE_CAPABILITY, Constraint.RUNTIME, Constraint.MODEL)
 
 
 def smallest_change(
@@ -46,7 +46,7 @@ def smallest_change(
     Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs. See ``_preference`` for what
     comes before what.
     """
-    if judgement.verdict is Verdict.FITS or judgement.binding in _FIXED:
+    if judgement.verdict is Verdict.FITS or judgement.binding in FIXED:
         return None
     hangs_on = {one.constraint for one in judgement.margins if one.verdict is judgement.verdict} | {judgement.binding}
     found: tuple[int, Flip] | None = None
@@ -61,7 +61,7 @@ def smallest_change(
             continue
         preference = _preference(better, broken=broken)
         if found is None or preference < found[0]:
-            found = preference, Flip(change.words, better)
+            found = preference, Flip(change.words, better, change.bought)
         if preference == _RUNS:
             break
     return None if found is None else found[1]
@@ -82,8 +82,7 @@ def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known
     """The verdict of ``ask`` where it is better than ``now``. How long it takes can only worsen what amounts and
     platform say, so it is worked out where these are better; and so can what the runtime spreads memory by, where no
     record speaks of it."""
-    hoped = at_best(runtime, ask, known)
-    if hoped is not None and hoped.verdict.rank >= now.rank:
+    if not may_better(runtime, ask, now, floor, known):
         return None
     if known is None and held.estimated(runtime, ask)[1].verdict.rank >= now.rank:
         return None
@@ -92,6 +91,15 @@ def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known
         return None
     found = judged(level, ask, footprint, _duration(runtime, ask, footprint, known), floor).verdict
     return found if found.rank < now.rank else None
+
+
+def may_better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known | None) -> bool:
+    """Whether what is quick to work out leaves it open that the verdict of ``ask`` is better than ``now``."""
+    hoped = at_best(runtime, ask, known)
+    if hoped is not None and hoped.verdict.rank >= now.rank:
+        return False
+    # what is too slow is tight
+    return not (now is Verdict.TIGHT and known is None and too_slow(ask.workload, runtime.foreseen(ask), floor))
 
 
 def expected(runtime: Runtime, ask: Ask, known: Known | None = None) -> tuple[Footprint, Duration | None]:
@@ -114,7 +122,7 @@ def least_purchase(cell: Cell, floor: Floor = NO_FLOOR) -> Flip | None:
     """The least memory to buy, system memory before cards, with which exactly this placement gets a better verdict;
     ``None`` when none does, or speed is what lacks: then another placement is wanted."""
     runtime, now = registry.get(cell.placement.runtime), cell.judgement
-    if cell.verdict is Verdict.FITS or now.binding in (*_FIXED, Constraint.SPEED) or not cell.ask.machine.gpus:
+    if cell.verdict is Verdict.FITS or now.binding in (*FIXED, Constraint.SPEED) or not cell.ask.machine.gpus:
         return None
     hangs_on = {one.constraint for one in now.margins if one.verdict is now.verdict} | {now.binding}
     for change in more_memory(cell.ask):
@@ -123,7 +131,7 @@ def least_purchase(cell: Cell, floor: Floor = NO_FLOOR) -> Flip | None:
             footprint, duration = (cell.footprint, cell.duration) if same else expected(runtime, change.ask)
             better = judge(runtime, change.ask, footprint, duration, floor).verdict
             if better.rank < now.verdict.rank:
-                return Flip(change.words, better)
+                return Flip(change.words, better, change.bought)
     return None
 
 
@@ -152,18 +160,18 @@ def _anew_with_more(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[Chan
     larger = () if runtime.searches or _is_shared(ask) else _more_ram(ask)
     for words, machine in (*larger, *(_larger_cards(ask) if _one_card_of_its_own(ask) else ())):
         for other in runtime.asks(ask.model, (ask.tier,), wanted, machine):
-            yield Change(words, other)
+            yield Change(words, other, bought=True)
 
 
 def more_memory(ask: Ask) -> Iterator[Change]:
     """More memory in the next sizes that are sold, cheapest kind first."""
     eases = SHARED if _is_shared(ask) else frozenset({Constraint.RAM})
     for words, larger in _more_ram(ask):
-        yield Change(words, replace(ask, machine=larger), eases)
+        yield Change(words, replace(ask, machine=larger), eases, bought=True)
     if not _one_card_of_its_own(ask):
         return
     for words, larger in _larger_cards(ask):
-        yield Change(words, replace(ask, machine=larger), frozenset({Constraint.VRAM}))
+        yield Change(words, replace(ask, machine=larger), frozenset({Constraint.VRAM}), bought=True)
 
 
 def _is_shared(ask: Ask) -> bool:

@@ -23,7 +23,7 @@ from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.coarseness import is_broken
 from fitcheck.verdict.judge import judged
 from fitcheck.verdict.known_records import known_of
-from fitcheck.verdict.leading import AskOf, that_may_lead, that_may_run
+from fitcheck.verdict.leading import AskedTier, AskOf, none_runs, that_may_lead, that_may_run
 from fitcheck.verdict.order import order, wait_of
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
@@ -31,6 +31,10 @@ from fitcheck.verdict.weighed_cell import at_best, cell_of, timed_cell, weighed_
 
 if TYPE_CHECKING:
     from fitcheck.verdict.evidence import Known
+
+
+class NothingRunsError(Exception):
+    """It is known that no cell runs, and not yet which one is nearest to it."""
 
 
 def check(
@@ -43,6 +47,7 @@ def check(
     advise: bool = True,
     like: Report | None = None,
     head: bool = False,
+    only_running: bool = False,
 ) -> Report:
     """Judge every tier × placement, best first.
 
@@ -50,13 +55,16 @@ def check(
     records that may calibrate or replace estimates; ``advise`` adds the smallest flipping change to each cell, which
     costs a few re-checks. ``like`` is an answer to the same question, without advice, on a machine with the same cards:
     its cells are judged again where they are asked about here, not weighed and timed. With ``head`` the report of what
-    is waited for, or of one tier, has no more cells than it takes to know the first, for who shows no other. A model
+    is waited for, or of one tier, has no more cells than it takes to know the first, for who shows no other; with
+    ``only_running`` too it raises NothingRunsError where it is quickly known that no cell runs. A model
     that turns out not to be modelled is judged by its weights, in the last runtime of the registry. Raises InputError
     for names, sizes and options that cannot be.
     """
     wanted = wanted or Wanted()
     try:
-        return _checked(model, machine, wanted, tiers, index, advise=advise, like=like, head=head)
+        return _checked(
+            model, machine, wanted, tiers, index, advise=advise, like=like, head=head, only_running=only_running
+        )
     except NotModelledError as problem:
         bounded = replace(model, runtimes=(registry.names()[-1],), unmodelled=str(problem))
         return _checked(bounded, machine, replace(wanted, runtime=None), tiers, index, advise=advise)
@@ -72,6 +80,7 @@ def _checked(
     advise: bool,
     like: Report | None = None,
     head: bool = False,
+    only_running: bool = False,
 ) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
     runtimes = _that_run_on(machine, in_play(model, wanted), model)
@@ -104,16 +113,23 @@ def _checked(
             return runtime.leading(model, chosen[0], wanted, machine)
         return runtime.asks(model, chosen, wanted, machine)
 
+    def closer_of(tiers: Iterable[AskedTier]) -> list[AskOf]:
+        return [(one, ask) for one, tier in tiers for ask in one.closer(model, tier, wanted, machine)]
+
     def worked_out() -> list[Cell]:
         asks = [(runtime, ask) for runtime in runtimes for ask in asks_of(runtime)]
         hoped = hoped_of(asks)
+        if only_running and none_runs(hoped):
+            between = closer_of(that_may_run(asks, hoped, by_hope=True))
+            if none_runs(hoped_of(between)):
+                raise NothingRunsError
         found = order(cells_of(asks, hoped))
         if len(chosen) == 1 or not found:
             return found
         tiers = [(registry.get(found[0].placement.runtime), found[0].tier)]
         if found[0].verdict is Verdict.NO:  # one of the others may run in another mode
             tiers += [one for one in that_may_run(asks, hoped) if one not in tiers]
-        closer = [(one, ask) for one, tier in tiers for ask in one.closer(model, tier, wanted, machine)]
+        closer = closer_of(tiers)
         return _with_those_of_the_first(found, cells_of(closer, hoped_of(closer))) if closer else found
 
     question = SharedQuestion(model, chosen, wanted, runtimes, head)

@@ -61,11 +61,18 @@ class Judgement:
             return level.support.reason
         cards = self.footprint.cards
         peak = cards[self.gpu].peak.name if cards else "on the host"
-        usual = cards[self.gpu].card.best if cards else 0
         said = self._ran_out
         failed = f"{said} on such a card, which the sizes alone do not explain." if said else ""
-        reason = because(self.model) + (failed or _explain(level.weighed.binding, peak, usual))
+        reason = because(self.model) + (failed or _explain(level.weighed.binding, peak, self._usual))
         return reason if level.also is None else f"{reason} {level.also.reason}"
+
+    @property
+    def _usual(self) -> int:
+        """Bytes of what binds as tables show them: where there is room, and all of a run that is not modelled."""
+        binding = self.level.weighed.binding.constraint
+        if binding is Constraint.RAM:
+            return self.footprint.host.total.best
+        return self.footprint.cards[self.gpu].card.best if binding is Constraint.VRAM else self.footprint.disk
 
     @property
     def gist(self) -> str:
@@ -127,20 +134,21 @@ def _ran_out(memory: CardMemory) -> str:
 
 
 def _explain(margin: Margin, peak: str, usual: int) -> str:
-    """``usual`` is what the shortest card holds where there is room, which tables show: of what does not run the least
-    is judged, without the cache that an allocator gives back."""
+    """``usual`` is what tables show of the resource: of what does not run the least is judged, without the cache that
+    an allocator gives back, and of a run that is not modelled without all that is not known."""
     amount = format_gb if margin.constraint is Constraint.DISK else format_gib
     need, have = amount(margin.need), amount(margin.available)
+    short = margin.verdict is Verdict.NO
+    card, cached = margin.constraint is Constraint.VRAM, short and usual > _APART * margin.need
+    least = "at least " if (cached if card else short and usual > margin.need) else ""
     what = {
-        Constraint.VRAM: f"the card must hold {need} at the peak ({peak})",
-        Constraint.RAM: f"the host must hold {need}",
+        Constraint.VRAM: f"the card must hold {least}{need} at the peak ({peak})",
+        Constraint.RAM: f"the host must hold {least}{need}",
         Constraint.DISK: f"the files take {need}",
     }[margin.constraint]
-    if margin.verdict is Verdict.NO and margin.constraint is Constraint.VRAM and usual > _APART * margin.need:
-        what = (
-            f"the card must hold at least {need} at the peak ({peak}), {amount(usual)} where there is room for a cache"
-        )
-    if margin.verdict is Verdict.NO:
+    if card and cached:
+        what += f", {amount(usual)} where there is room for a cache"
+    if short:
         return f"{what[0].upper()}{what[1:]}; {have} can be used: short by {amount(-margin.left)}."
     left = (
         f"{amount(margin.left)} to spare"

@@ -73,7 +73,7 @@ def calibration_of(ask: Ask, index: Index) -> Calibration:
 def _short(index: Index, card: Card, model: Model) -> tuple[Run, ...]:
     """Runs of the model that ran out of memory under a limit, on other cards of the vendor: the sequence of tensors is
     the same there."""
-    found = [run for run in index.short if run.cell.model == model.slug and run.card != card.slug]
+    found = [run for run in index.short_of(model.slug) if run.card != card.slug]
     vendors = {slug: _vendor(slug) for slug in {run.card for run in found}}
     return tuple(spread([run for run in found if vendors[run.card] == card.vendor], MOST_BORROWED * 4))
 

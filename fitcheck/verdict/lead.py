@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
@@ -14,10 +16,12 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.cell import Cell
-from fitcheck.verdict.check import check, in_play
+from fitcheck.verdict.check import NothingRunsError, check, in_play
 from fitcheck.verdict.coarseness import is_coarse, loss_of
+from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.order import IDEAL, READING_SPEED, pace_of, reading_grade
 from fitcheck.verdict.report import Report
+from fitcheck.verdict.usual_memory import completed
 
 # bits a weight of a usual file: Q4_0, Q4_K_S and MXFP4 have about as many
 USUAL_BITS = 4.5
@@ -32,6 +36,7 @@ _ON_CARD = 0.75
 # and not what it finds
 _BESIDE = 5 << 29
 _FEW = 3
+_ROUNDED = 1 + 1e-9  # the same rate is worked out in more than one order
 
 
 def lead(
@@ -42,17 +47,100 @@ def lead(
     alone, and for what is waited for, where a mode decides as much as a tier, it is the report of all, down to the
     cells that may lead. Raises InputError.
     """
-    if tiers is None or len(tiers) <= _FEW or not _written(model, wanted):
-        return check(model, machine, wanted, tiers=tiers, index=index, advise=False, head=True)
-    found: dict[str, Report] = {}
+    return LeadingTier(model, tiers, machine, wanted, index).report
 
-    def asked(tier: Tier) -> Report:
-        if tier.name not in found:
-            found[tier.name] = check(model, machine, wanted, tiers=(tier,), index=index, advise=False, head=True)
-        return found[tier.name]
 
-    ladder = worth_a_look(model, tiers)
-    return asked(_whole(ladder, machine, asked) or _finest_as_good(ladder, asked))
+@dataclass(frozen=True)
+class LeadingTier:
+    """The search for the tier that leads, which goes no further than it is asked. Fields are those of ``lead``."""
+
+    model: Model
+    tiers: Sequence[Tier] | None
+    machine: Machine
+    wanted: Wanted
+    index: Index | None = None
+
+    @cached_property
+    def report(self) -> Report:
+        """That of the tier that leads. Raises InputError."""
+        if not self._ladder:
+            return self._running or self._check(self.tiers)
+        return self._asked(_whole(self._ladder, self.machine, self._asked) or self._finest_as_good())
+
+    @cached_property
+    def fits(self) -> bool:
+        """Whether the tier that leads fits, which one tier that does says of it: it stands no worse. Raises
+        InputError."""
+        if self.surely_not:
+            return False
+        if self._ladder:
+            guess = _guess(self._ladder, self.machine)
+            if guess is not None and _grade(self._asked(self._ladder[guess])) == IDEAL:
+                return True
+            if _grade(self._asked(self._ladder[-1]))[0] == IDEAL[0]:
+                return True
+        return self.report.best.verdict is Verdict.FITS
+
+    @property
+    def surely_not(self) -> bool:
+        """Whether it was quick to see that nothing runs. Raises InputError."""
+        return not self._ladder and self._running is None
+
+    @cached_property
+    def _running(self) -> Report | None:
+        """The report of all tiers where nothing is searched; ``None`` where it is quickly known that none runs."""
+        try:
+            return self._check(self.tiers, only_running=True)
+        except NothingRunsError:
+            return None
+
+    @cached_property
+    def _ladder(self) -> list[Tier]:
+        """The tiers of which one is searched, finest and largest first; none where nothing is searched."""
+        if self.tiers is None or len(self.tiers) <= _FEW or not _written(self.model, self.wanted):
+            return []
+        return worth_a_look(self.model, self.tiers)
+
+    def _asked(self, tier: Tier) -> Report:
+        if tier.name not in self._reports:
+            self._reports[tier.name] = self._check((tier,))
+        return self._reports[tier.name]
+
+    @cached_property
+    def _reports(self) -> dict[str, Report]:
+        return {}
+
+    def _check(self, tiers: Sequence[Tier] | None, *, only_running: bool = False) -> Report:
+        question = self.model, self.machine, self.wanted
+        return check(*question, tiers=tiers, index=self.index, advise=False, head=True, only_running=only_running)
+
+    def _finest_as_good(self) -> Tier:
+        """The finest tier that stands as well as the smallest, but for quality. Where that one does not run, or is not
+        comfortable to read along, it leads itself: nearest to running, or quickest."""
+        ladder, smallest = self._ladder, self._asked(self._ladder[-1])
+        last, cell, pace = len(ladder) - 1, _full(smallest), pace_of(_full(smallest))
+        if cell.verdict is Verdict.NO or 0 < pace < READING_SPEED:
+            return ladder[last]
+        grade = _grade(smallest)
+
+        def as_good(position: int) -> bool:
+            # a finer file reads as much more at least, but perhaps in a placement that costs no quality
+            most = pace * cell.loss * ladder[last].disk_bytes / ladder[position].disk_bytes
+            enough = most >= READING_SPEED or not pace
+            if not enough or self._stays_behind(ladder[position], grade[0], READING_SPEED if pace else 0.0):
+                return False
+            return _grade(self._asked(ladder[position])) == grade
+
+        return ladder[0] if as_good(0) else ladder[bisect_left(range(last), True, lo=1, key=as_good)]
+
+    def _stays_behind(self, tier: Tier, rank: float, pace: float) -> bool:
+        """Whether it is quickly known of a tier that it has no verdict of such a rank, or not such a pace."""
+        runtimes = in_play(self.model, self.wanted)
+        machine = completed(self.machine)
+        if len(runtimes) > 1 or known_of(self.index, machine, self.model) is not None:
+            return False
+        hoped = list(runtimes[0].outlook(self.model, tier, self.wanted, machine))
+        return bool(hoped) and all(one.verdict.rank > rank or one.pace * _ROUNDED < pace for one in hoped)
 
 
 def worth_a_look(model: Model, tiers: Sequence[Tier]) -> list[Tier]:
@@ -64,10 +152,9 @@ def worth_a_look(model: Model, tiers: Sequence[Tier]) -> list[Tier]:
 def _whole(ladder: Sequence[Tier], machine: Machine, asked: Callable[[Tier], Report]) -> Tier | None:
     """The finest tier that could not stand better, because it fits, lies whole on the cards and is quick; ``None``
     where neither the one does that is guessed by its size nor the smallest."""
-    if not machine.gpus:
+    guess = _guess(ladder, machine)
+    if guess is None:
         return None
-    room = sum(one.vram.best for one in budgets_of(machine)) - _BESIDE
-    guess = next((position for position, tier in enumerate(ladder) if tier.disk_bytes <= room), len(ladder) - 1)
     if _grade(asked(ladder[guess])) != IDEAL:
         guess = len(ladder) - 1
         if _grade(asked(ladder[guess])) != IDEAL:
@@ -79,6 +166,15 @@ def _whole(ladder: Sequence[Tier], machine: Machine, asked: Callable[[Tier], Rep
     return ladder[guess]
 
 
+def _guess(ladder: Sequence[Tier], machine: Machine) -> int | None:
+    """The position of the finest tier that lies whole on the cards by its size, of the smallest where none does;
+    ``None`` without a card."""
+    if not machine.gpus:
+        return None
+    room = sum(one.vram.best for one in budgets_of(machine)) - _BESIDE
+    return next((position for position, tier in enumerate(ladder) if tier.disk_bytes <= room), len(ladder) - 1)
+
+
 def _may_go_in(report: Report, finer: Tier) -> bool:
     """Whether a finer tier than the report's may lie whole on the same cards, with as small a cache as may be."""
     cell = _full(report)
@@ -88,24 +184,7 @@ def _may_go_in(report: Report, finer: Tier) -> bool:
     return taken + more <= sum(one.vram.low for one in report.budgets)
 
 
-def _finest_as_good(ladder: Sequence[Tier], asked: Callable[[Tier], Report]) -> Tier:
-    """The finest tier that stands as well as the smallest, but for quality. Where that one does not run, or is not
-    comfortable to read along, it leads itself: nearest to running, or quickest."""
-    smallest, last = asked(ladder[-1]), len(ladder) - 1
-    cell, pace = _full(smallest), pace_of(_full(smallest))
-    if cell.verdict is Verdict.NO or 0 < pace < READING_SPEED:
-        return ladder[last]
-
-    def as_good(position: int) -> bool:
-        # a finer file reads as much more at least, but perhaps in a placement that costs no quality
-        most = pace * cell.loss * ladder[last].disk_bytes / ladder[position].disk_bytes
-        enough = most >= READING_SPEED or not pace
-        return enough and _grade(asked(ladder[position])) == _grade(smallest)
-
-    return ladder[0] if as_good(0) else ladder[bisect_left(range(last), True, lo=1, key=as_good)]
-
-
-def _grade(report: Report) -> tuple[object, ...]:
+def _grade(report: Report) -> tuple[float, int, bool, bool, float]:
     return reading_grade(_full(report))
 
 

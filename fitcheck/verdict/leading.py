@@ -9,7 +9,7 @@ stand before it is weighed, and it is weighed when its turn comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 
 from fitcheck.memory.weighing import Constraint, Verdict
@@ -94,13 +94,30 @@ def _is_settled(found: Sequence[Cell], stands: Standing) -> bool:
     return stands[0] == Verdict.NO.rank and found[0].verdict is Verdict.NO
 
 
-def that_may_run(asks: Sequence[AskOf], hoped: Sequence[Level | None]) -> list[AskedTier]:
+def that_may_run(asks: Sequence[AskOf], hoped: Sequence[Level | None], *, by_hope: bool = False) -> list[AskedTier]:
     """The tiers of which a placement between those of ``asks``, none of which runs, may: the cards are enough in one of
-    them, the host and the disk in one. ``hoped`` as above."""
+    them, the host and the disk in one; ``by_hope`` as far as that is known without weighing them. ``hoped`` as
+    above."""
+    there = _by_tier(asks, hoped).items()
+    if by_hope:
+        return [tier for tier, hopes in there if _all_enough(level for _, level in hopes)]
+    return [tier for tier, hopes in there if _is_enough(tier[0], hopes)]
+
+
+def none_runs(hoped: Sequence[Level | None]) -> bool:
+    """Whether it is known of all the cells that are hoped for like that, that they do not run."""
+    return all(level is not None and level.verdict is Verdict.NO for level in hoped)
+
+
+def _all_enough(levels: Iterable[Level | None]) -> bool:
+    return set[Constraint]().union(*map(_enough, levels)) >= set(AMOUNTS)
+
+
+def _by_tier(asks: Sequence[AskOf], hoped: Sequence[Level | None]) -> dict[AskedTier, list[tuple[Ask, Level | None]]]:
     tiers: dict[AskedTier, list[tuple[Ask, Level | None]]] = {}
     for (runtime, ask), level in zip(asks, hoped, strict=True):
         tiers.setdefault((runtime, ask.tier), []).append((ask, level))
-    return [tier for tier, there in tiers.items() if _is_enough(tier[0], there)]
+    return tiers
 
 
 AskedTier = tuple[Runtime, Tier]

@@ -27,11 +27,14 @@ from fitcheck.verdict.lead import lead
 from fitcheck.verdict.purchase import Offer, Offers, offers, split_over_cards
 from fitcheck.verdict.ranking import change_json, summary_json
 from fitcheck.verdict.report import Report
+from fitcheck.verdict.two_changes import FreePair, free_pair
 from fitcheck.verdict.usual_memory import RAM_SIZES, completed
 
 SCHEMA = "fitcheck.plan/1"
 # room enough that no tier and mode lacks any
 _PLENTY = 1 << 42
+_MEMORY = " GB of system memory"
+_TRIED, _SIZES = 12, 3  # cards and sizes of memory that are tried together: an answer within a second or two
 # forms of cards that can be put into a machine that is there
 _SOLD_ALONE = ("desktop", "workstation", "datacenter")
 
@@ -57,8 +60,8 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of a machine: in words, what it costs in US dollars (``None`` where not known), and the report that it
-    buys."""
+    """One change of a machine: in words, what its cards cost in US dollars (``None`` where that is not known, or where
+    there is none), and the report that it buys."""
 
     words: str
     price: float | None
@@ -78,13 +81,15 @@ class Step:
 class Plan:
     """``needs`` of each tier and mode; ``cards`` that do it; of a machine that is there what it does ``now``, what it
     does with a ``finer`` file where that is a coarse one, and ``steps`` that better the verdict of the finer file:
-    system memory, then cards by price, those without one last."""
+    system memory, then cards by price, those without one last. ``free`` are two changes that cost nothing and together
+    better what it does now, where no single one does."""
 
     needs: tuple[Need, ...]
     cards: Offers
     now: Report | None = None
     steps: tuple[Step, ...] = ()
     finer: Report | None = None
+    free: FreePair | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Bytes are integers, prices US dollars; unknown is null."""
@@ -94,6 +99,7 @@ class Plan:
             "cards": self.cards.to_json(),
             "now": None if self.now is None else {**summary_json(self.now), "change": change_json(self.now.best)},
             "finer": None if self.finer is None else summary_json(self.finer),
+            "free": None if self.free is None else {"change": self.free.words, **summary_json(self.free.report)},
             "steps": [one.to_json() for one in self.steps],
         }
 
@@ -167,8 +173,11 @@ def plan(
     rank = fine.best.verdict.rank
     steps = [step for step in _steps(found, have, fine, wanted, index, asked, cards) if step.verdict.rank < rank]
     affordable = [step for step in steps if budget is None or step.price is None or step.price <= budget]
+    if not any(step.verdict is Verdict.FITS and _has_price(step) for step in affordable):
+        both = [step for step in _with_memory(found, have, wanted, index, asked, budget) if step.verdict.rank < rank]
+        affordable = sorted((*affordable, *both), key=_cost) if both else affordable
     coarse = is_coarse(found.model, now.best.tier) and not is_coarse(found.model, fine.best.tier)
-    return Plan(listed, asked, now, tuple(affordable), fine if coarse else None)
+    return Plan(listed, asked, now, tuple(affordable), fine if coarse else None, free_pair(now, index))
 
 
 def _steps(
@@ -191,6 +200,32 @@ def _steps(
     second = _second_card(found, have, wanted, index, cards)
     bought = [Step(one.name, one.price, _beside(found, one.machine, have, wanted, index)) for one in runs]
     yield from sorted((*second, *bought), key=_cost)
+
+
+def _has_price(step: Step) -> bool:
+    """Whether somebody can say what it costs: system memory costs little, whatever its price is today."""
+    return step.price is not None or step.words.endswith(_MEMORY)
+
+
+def _with_memory(
+    found: Identified, have: Machine, wanted: Wanted, index: Index | None, asked: Offers, budget: float | None
+) -> Iterator[Step]:
+    """Cards with a known price that system memory alone keeps from fitting, with the least that ends that: for who
+    would otherwise be told of cards without a price alone. The cheapest are tried."""
+    if not _takes_cards(have) or have.ram_total is None:
+        return
+    offered = (*asked.fit, *asked.slow, *asked.lacking)
+    priced = sorted((one for one in offered if one.price is not None and one.card.form in _SOLD_ALONE), key=_cost)
+    for one in [one for one in priced if budget is None or _cost(one) <= budget][:_TRIED]:
+        best = _beside(found, one.machine, have, wanted, index).best
+        if best.verdict is Verdict.FITS or best.judgement.binding is not Constraint.RAM:
+            continue
+        for size in [size for size in RAM_SIZES if size > have.ram_total][:_SIZES]:
+            more = replace(have, ram_total=size, ram_available=None)
+            report = _beside(found, one.machine, more, wanted, index)
+            if report.best.verdict is Verdict.FITS:
+                yield Step(f"{one.name} and {size // GIB}{_MEMORY}", one.price, report)
+                break
 
 
 def _bettering(steps: Iterable[Step], verdict: Verdict) -> Iterator[Step]:
@@ -224,7 +259,7 @@ def _more_system_memory(
         machine = replace(have, ram_total=size, ram_available=None)
         if now.best.verdict is not Verdict.NO and has_many_channels(machine) != has_many_channels(have):
             return
-        words = f"{size // GIB} GB of system memory"
+        words = f"{size // GIB}{_MEMORY}"
         yield Step(words, None, lead(found.model, found.tiers, machine, wanted, index))
 
 

@@ -29,7 +29,7 @@ from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.cell_json import interval_json, quality_json
 from fitcheck.verdict.check import advised
 from fitcheck.verdict.known_records import known_of
-from fitcheck.verdict.lead import SHARE, USUAL_BITS, lead
+from fitcheck.verdict.lead import SHARE, USUAL_BITS, LeadingTier
 from fitcheck.verdict.purposes import Purpose
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
@@ -39,7 +39,7 @@ MOST_MISSES = 3
 # of the rows, the share that is kept for models which no leaderboard lists: most of the newest are among them
 UNRATED = 3
 # searches for how to split a model over card and host, which take most of the time
-MOST_SPLITS = 4
+MOST_SPLITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,35 +132,35 @@ def rank(
     split = [one for one in found if one not in whole and one not in larger]
     ask = _Asker(machine, wanted, index, room, every_tier)
     rows, misses = _first(ask, purpose, whole, most)
-    for row in ask.each(split[: None if every_tier else MOST_SPLITS]):
-        (rows if row.verdict is Verdict.FITS else misses).append(row)
+    for one in ask.each(split[: None if every_tier else MOST_SPLITS]):
+        (rows if one.tier.fits else misses).append(one)
     if not misses:
-        for row in ask.each(sorted(larger, key=_size)[:MOST_MISSES]):
-            (rows if row.verdict is Verdict.FITS else misses).append(row)
-    rows.sort(key=lambda row: order((row.listing, row.task)))
-    shown = _shown(rows, purpose, most)
-    told = tuple(with_change(row, index) for row in sorted(misses, key=_nearness)[:MOST_MISSES])
-    unseen = len(found) - len(larger) - sum(row.listing not in {one for one, _ in larger} for row in ask.met)
+        for one in ask.each(sorted(larger, key=_size)[:MOST_MISSES]):
+            (rows if one.tier.fits else misses).append(one)
+    rows.sort(key=lambda one: order((one.listing, one.task)))
+    shown = tuple(one.row for one in _shown(rows, purpose, most))
+    told = tuple(with_change(row, index) for row in _nearest(misses))
+    unseen = len(found) - len(larger) - sum(one.listing not in {one for one, _ in larger} for one in ask.met)
     more = len(rows) - len(shown)
-    return Ranking(purpose, machine, tuple(shown), told, len(found), len(larger), unseen, more)
+    return Ranking(purpose, machine, shown, told, len(found), len(larger), unseen, more)
 
 
 def _first(
     ask: _Asker, purpose: Purpose, models: Sequence[tuple[Listing, Task]], most: int
-) -> tuple[list[Row], list[Row]]:
+) -> tuple[list[_Candidate], list[_Candidate]]:
     """The first ``most`` that fit, a share of them models that no leaderboard lists, and what was met on the way and
     does not."""
     rated = ask.each([one for one in models if purpose.score(one[0]) is not None])
     others = ask.each([one for one in models if purpose.score(one[0]) is None])
-    fit: list[Row] = []
-    other: list[Row] = []
-    for rows, until in ((rated, most - most // UNRATED), (others, most), (rated, most)):
-        while len(fit) < until and (row := next(rows, None)) is not None:
-            (fit if row.verdict is Verdict.FITS else other).append(row)
+    fit: list[_Candidate] = []
+    other: list[_Candidate] = []
+    for candidates, until in ((rated, most - most // UNRATED), (others, most), (rated, most)):
+        while len(fit) < until and (one := next(candidates, None)) is not None:
+            (fit if one.tier.fits else other).append(one)
     return fit, other
 
 
-def _shown(rows: Sequence[Row], purpose: Purpose, most: int) -> list[Row]:
+def _shown(rows: Sequence[_Candidate], purpose: Purpose, most: int) -> list[_Candidate]:
     """At most ``most`` of ``rows``, in their order, with the share of those that no leaderboard lists."""
     rated = [row for row in rows if purpose.score(row.listing) is not None]
     others = [row for row in rows if purpose.score(row.listing) is None]
@@ -197,6 +197,20 @@ def _room(machine: Machine) -> _Room:
     return _Room(card, ram.best, most + ram.high)
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A model of the list: its tier is searched as far as the list has to know it."""
+
+    listing: Listing
+    task: Task
+    tier: LeadingTier
+
+    @property
+    def row(self) -> Row:
+        """With the tier that leads."""
+        return Row(self.listing, self.task, self.tier.report)
+
+
 @dataclass(slots=True)
 class _Asker:
     """Checks models one after another, each once."""
@@ -206,23 +220,25 @@ class _Asker:
     index: Index | None
     room: _Room
     every_tier: bool
-    met: list[Row] = field(default_factory=list)
+    met: list[_Candidate] = field(default_factory=list)
 
-    def each(self, models: Sequence[tuple[Listing, Task]]) -> Iterator[Row]:
-        """One row a model; none for a model that asks for a card on a machine without one."""
+    def each(self, models: Sequence[tuple[Listing, Task]]) -> Iterator[_Candidate]:
+        """One candidate a model, of which it is known whether it fits; none for a model that asks for a card on a
+        machine without one."""
         for one in models:
             with suppress(CardError):
-                yield self.best(one)
+                found = self._candidate(one)
+                found.tier.fits  # noqa: B018 - without a card it is refused here
+                self.met.append(found)
+                yield found
 
-    def best(self, one: tuple[Listing, Task]) -> Row:
-        """The tier that the check leads with, of those that are not coarse; of pictures and videos among every tier and
-        mode, because there a mode decides as much as a tier."""
+    def _candidate(self, one: tuple[Listing, Task]) -> _Candidate:
+        """With the tier that the check leads with, of those that are not coarse; of pictures and videos among every
+        tier and mode, because there a mode decides as much as a tier."""
         listing, task = one
         model = catalog.get(listing.slug)
         tiers = None if self.every_tier or not task.read_along else model.tiers
-        report = lead(model, tiers, self.machine, self._wanted(task), self.index)
-        self.met.append(Row(listing, task, report))
-        return self.met[-1]
+        return _Candidate(listing, task, LeadingTier(model, tiers, self.machine, self._wanted(task), self.index))
 
     def _wanted(self, task: Task) -> Wanted:
         """The question for this task: a floor in tokens a second says nothing of pictures, one in seconds nothing of
@@ -237,6 +253,15 @@ def with_change(row: Row, index: Index | None = None) -> Row:
     report, (first, *rest) = row.report, row.report.cells
     best = advised(first, report.wanted, known_of(index, report.machine, report.model))
     return replace(row, report=replace(report, cells=(best, *rest)))
+
+
+def _nearest(misses: Sequence[_Candidate]) -> list[Row]:
+    """A few that just miss, nearest first. How far what does not run at all is from running, is only asked where too
+    few do."""
+    found = [one.row for one in misses if not one.tier.surely_not]
+    if sum(row.verdict is not Verdict.NO for row in found) < MOST_MISSES:
+        found += [one.row for one in misses if one.tier.surely_not]
+    return sorted(found, key=_nearness)[:MOST_MISSES]
 
 
 def _nearness(row: Row) -> tuple[object, ...]:

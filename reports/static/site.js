@@ -202,6 +202,15 @@
   }
   all("pre.cmd").forEach(withCopy);
 
+  function commandBox(words, label) {
+    const box = made("pre", "", "cmd");
+    box.tabIndex = 0;
+    box.setAttribute("role", "region");
+    box.setAttribute("aria-label", label);
+    box.append(made("code", words));
+    return box;
+  }
+
   // the field for a card
   const NOISE = /\b(nvidia|amd|intel|ati|geforce|radeon|graphics|card|gpu)\b/g;
   function key(text) {
@@ -221,7 +230,8 @@
       else if (bare.startsWith(wanted) || name.startsWith(wanted)) rank = 2;
       else if (name.includes(wanted)) rank = 3;
       else if (parts.every(function (part) { return name.includes(part); })) rank = 4;
-      if (rank >= 0) found.push([rank + (card.page ? 0 : 0.5), name.length, place, card]);
+      // of one product in several sizes the index decides: the one that came out first
+      if (rank >= 0) found.push([rank + (card.page ? 0 : 0.5), rank === 1 ? 0 : name.length, place, card]);
     });
     found.sort(function (a, b) { return a[0] - b[0] || a[1] - b[1] || a[2] - b[2]; });
     return found.slice(0, 8).map(function (one) { return one[3]; });
@@ -283,11 +293,7 @@
         return;
       }
       const words = "fitcheck runs --gpu " + card.slug + " --ram " + ram + "GB" + (what ? " --for " + what : "");
-      const box = made("pre", "", "cmd");
-      box.tabIndex = 0;
-      box.setAttribute("role", "region");
-      box.setAttribute("aria-label", "Command for this card");
-      box.append(made("code", words));
+      const box = commandBox(words, "Command for this card");
       told.replaceChildren(made("p", card.name + " has no page of its own here. This line gives its exact answer:"), box);
       withCopy(box);
     }
@@ -319,10 +325,21 @@
     form.hidden = false;
   });
 
-  // the address of two cards that have no page together leads to where any two are compared
-  const pair = document.getElementById("pair");
-  const two = pair && location.pathname.match(/\/compare\/([a-z0-9.-]+)-vs-([a-z0-9.-]+)\/?$/);
-  if (two) location.replace(pair.dataset.root + "compare/?" + new URLSearchParams({ a: two[1], b: two[2] }));
+  // an address without a page: of two cards it leads to where any two are compared, of a model or a card the line that
+  // answers it is shown
+  const missing = document.getElementById("missing");
+  if (missing) {
+    const path = location.pathname;
+    const two = path.match(/\/compare\/([a-z0-9.-]+)-vs-([a-z0-9.-]+)\/?$/);
+    const cell = path.match(/\/check\/([a-z0-9.-]+)(?:\/([a-z0-9.-]+))?\/?$/), one = path.match(/\/cards\/([a-z0-9.-]+)\/?$/);
+    if (two) location.replace(missing.dataset.root + "compare/?" + new URLSearchParams({ a: two[1], b: two[2] }));
+    const line = cell ? "fitcheck check " + cell[1] + (cell[2] ? " --gpu " + cell[2] : "") : one ? "fitcheck runs --gpu " + one[1] : "";
+    if (line) {
+      missing.append(made("p", "What this address asks for, this line answers on your own machine:"), commandBox(line, "Command for this address"));
+      all("pre.cmd", missing).forEach(withCopy);
+      missing.hidden = false;
+    }
+  }
 
   // any two cards side by side, from what their pages say
   const VERDICTS = { fits: "Fits", tight: "Tight", unknown: "Unknown", no: "No" };

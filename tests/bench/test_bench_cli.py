@@ -120,3 +120,12 @@ def test_a_language_models_options_reach_its_program(
     assert (asked.gpu_layers, asked.cache_type_k, asked.cache_type_v) == (7, "q8_0", "f16")
     assert (given["prompt"], given["new"], given["repeats"]) == ((64,), (128,), 2)
     assert "+1.00%" in capsys.readouterr().out
+
+
+def test_a_model_is_called_as_check_calls_it() -> None:
+    from bench.engines import registry
+    from fitcheck.cli.bench_options import Cells
+
+    request = Cells(model="flux dev", tier="bf16").request()
+    assert request.target == "flux.1-dev"
+    assert registry.serving(request).name == "diffusers"

@@ -87,7 +87,7 @@ def test_a_name_that_resembles_nothing_is_given_no_likeness(run: Run) -> None:
 def test_inspect_says_what_takes_a_name_of_the_catalog(run: Run) -> None:
     refused = run("inspect", "sdxl")
     assert refused.code == 2
-    assert "It is a model of the catalog; its files lie in stabilityai/stable-diffusion-xl-base-1.0" in refused.err
+    assert "It is sdxl of the catalog; its files lie in stabilityai/stable-diffusion-xl-base-1.0" in refused.err
     assert "catalog" not in run("inspect", "nosuch").err
 
 

@@ -41,6 +41,13 @@ def test_list_filters_and_marks_what_surprises(run: Run, tree: Path) -> None:
     assert json.loads(run("results", "list", "--card", "rtx-9999", "--json").out) == []
 
 
+def test_a_model_is_called_as_check_calls_it(run: Run, tree: Path) -> None:
+    by_slug = run("results", "list", "--model", "sensenova-u1-8b-mot", "--csv").out
+    assert by_slug.count(b"\n") > 1
+    assert run("results", "list", "--model", "sensenova u1 8b", "--csv").out == by_slug
+    assert run("results", "list", "--model", "flux").code == 2
+
+
 def test_list_as_table_and_csv(run: Run, tree: Path) -> None:
     table = run("results", "list", "--kind", "pass").out.decode()
     assert "6.00 GiB" in table

@@ -16,7 +16,7 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages import build as builder
-from fitcheck.pages import pairs, single, site_inputs, view
+from fitcheck.pages import pairs, single, site_folder, site_inputs, view
 from fitcheck.pages.checking import check
 from fitcheck.pages.formats import WORDS
 from fitcheck.pages.kept_site import SCHEMA
@@ -175,6 +175,32 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, app: typer.Typ
     with pytest.raises(InputError, match="holds other files"):
         run(app, "build", "--out", str(tmp_path), "--cards", "rtx-4070")
     assert files(tmp_path) == {"thesis.txt": b"years of work"}
+
+
+def test_a_build_that_was_stopped_is_taken_up_again(
+    tmp_path: Path, app: typer.Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a first build left files without a manifest, and every later one refused the folder."""
+    words = ["build", "--out", str(tmp_path / "out"), "--cards", "rtx-4070", "--models", "qwen3-8b", "--jobs", "1"]
+    words += ["--results", str(tmp_path / "none")]
+    (tmp_path / "none").mkdir()
+    whole = site_folder.write
+
+    def stopped(root: Path, name: str, content: bytes) -> bool:
+        if name == MANIFEST:
+            raise RuntimeError("stopped")
+        return whole(root, name, content)
+
+    monkeypatch.setattr(builder, "write", stopped)
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(app, *words)
+    assert len(files(tmp_path / "out")) > 10
+    monkeypatch.setattr(builder, "write", whole)
+    run(app, *words)
+    again = files(tmp_path / "out")
+    assert MANIFEST in again
+    assert not [name for name in again if name.endswith(".tmp")]
+    assert run(app, *words, "--check")[0] == 0
 
 
 def test_a_slip_is_told_before_any_record_is_read(

@@ -23,7 +23,10 @@ def test_lines_are_what_rich_makes_of_the_cells(model: str) -> None:
     report = api.check(model, "RTX 3060 12 GB", ram="16GB")
     names, rows = output.columns(report), [output.row(report, cell) for cell in report.cells]
     widths = [max(map(len, texts)) for texts in zip(names, *rows, strict=True)]
-    lines = output._in_lines(report, [names, *rows], widths)
-    assert printed(lines) == printed(output._table(report, names, rows))
-    assert lines.no_wrap
-    assert {span.style for span in lines.spans} >= {"bold", output._COLOURS[report.best.verdict]}
+    coloured, plain = (
+        output._in_lines(report, [names, *rows], widths, coloured=coloured) for coloured in (True, False)
+    )
+    assert printed(coloured) == printed(plain) == printed(output._table(report, names, rows))
+    assert coloured.no_wrap
+    assert plain.no_wrap
+    assert {span.style for span in coloured.spans} >= {"bold", output._COLOURS[report.best.verdict]}

@@ -321,3 +321,37 @@ def test_what_other_programs_hold_does_not_grow_with_the_card() -> None:
     assert larger is not None
     grown = budget(larger).vram.best - budget(machine).vram.best
     assert 4 * GIB <= grown <= 4 * GIB + 6 * MIB
+
+
+@pytest.mark.parametrize(
+    ("query", "ram", "pool"), [("Steam Deck", None, 16), ("Ryzen Z1 Extreme", 24, 24), ("Ryzen AI Z2 Extreme", 16, 16)]
+)
+def test_a_handheld_has_one_memory(query: str, ram: int | None, pool: int) -> None:
+    """The database counts it as a card's; it was judged as 16 GB on a card beside 16 GB on the host."""
+    machine = machine_for(find_card(query), ram=None if ram is None else ram * GIB)
+    assert machine.gpus[0].card.unified_memory
+    assert machine.ram_total == machine.gpus[0].vram_total == pool * GIB
+    assert budget(machine).vram.high < pool * GIB
+
+
+def test_a_handhelds_bandwidth_is_that_of_128_bits() -> None:
+    """Half of what the database has for the Steam Deck and the Ryzen AI Z2 Extreme."""
+    rates = {
+        name: find_card(name).memory_bandwidth for name in ("Steam Deck", "Steam Deck OLED", "Ryzen AI Z2 Extreme")
+    }
+    assert rates == {"Steam Deck": 88e9, "Steam Deck OLED": 102.4e9, "Ryzen AI Z2 Extreme": 128e9}
+
+
+def test_a_card_of_the_size_that_is_there_is_no_larger_one() -> None:
+    machine = machine_for(find_card("RTX 4070"), ram=32 * GIB)
+    assert with_larger_card(machine, 0, 12 * GIB) is None
+    larger = with_larger_card(machine, 0, 16 * GIB)
+    assert larger is not None
+    assert larger.gpus[0].vram_total == 16 * GIB
+
+
+def test_what_the_system_takes_of_memory_is_in_mebibytes_and_of_the_firmware_in_shares() -> None:
+    given = budget(machine_for(find_card("RTX 4070"), ram=32 * GIB)).ram
+    assert given is not None
+    shares = ((0.05, 4000), (0.032, 2000), (0.01, 500))  # data/budget.json, ram
+    assert [given.low, given.best, given.high] == [int(32 * GIB * (1 - share)) - used * MIB for share, used in shares]

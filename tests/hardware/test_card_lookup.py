@@ -99,6 +99,20 @@ def test_an_ambiguous_name_lists_names_that_work(query: str, candidates: list[st
 
 
 @pytest.mark.parametrize(
+    ("query", "listed"),
+    [
+        ("3060", "'RTX 3060 12 GB', 'RTX 3060 8 GB'"),  # sold from January 2021 and October 2022
+        ("RTX 4060 Ti", "'RTX 4060 Ti 8 GB', 'RTX 4060 Ti 16 GB'"),
+        ("A770", "'Arc A770 8 GB', 'Arc A770 16 GB'"),  # of one day
+    ],
+)
+def test_of_several_cards_the_one_that_came_out_first_is_named_first(query: str, listed: str) -> None:
+    with pytest.raises(InputError) as raised:
+        find_card(query)
+    assert str(raised.value).endswith(f"is ambiguous; choose one of {listed}.")
+
+
+@pytest.mark.parametrize(
     ("query", "suggestion"),
     [
         ("RTX 4075", "RTX 4070"),
@@ -225,6 +239,12 @@ def test_max_q_and_mobile_are_different_cards() -> None:
     assert find_card("GeForce RTX 2080 with Max-Q Design").name == "GeForce RTX 2080 Max-Q"
     assert find_card("RTX 2080 Mobile").name == "GeForce RTX 2080 Mobile"
     assert find_card("RTX 2080").form == "desktop"
+
+
+@pytest.mark.parametrize("query", ["i740 graphics", "INTEL I740 GRAPHICS", "i740-Graphics", "Intel i740  graphics"])
+def test_a_whole_name_means_its_card_though_a_word_of_it_says_nothing_elsewhere(query: str) -> None:
+    """Beside cards called i740 4 MB and i740 8 MB."""
+    assert find_card(query).name == "i740 Graphics"
 
 
 @given(st.sampled_from([card.name for card in all_cards()]), st.data())

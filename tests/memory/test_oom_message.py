@@ -141,3 +141,21 @@ def test_every_form_but_the_vaguest_has_a_real_message_or_says_what_was_full() -
     for form in forms():
         assert form["where"] in causes or form["where"] == "card"
     assert {one["id"] for one in forms()} - seen == {"torch-mps-buffer", "malloc", "any", "ollama-exited"}
+
+
+def test_a_window_that_tells_nothing_is_refused_with_where_the_reason_stands() -> None:
+    """lmstudio-ai/lmstudio-bug-tracker, issue 417; with the log behind it the log is read."""
+    text = "🥲 Failed to load the model\n\nError loading model.\n\n(Exit code: 18446744073709515000). Unknown error."
+    with pytest.raises(OptionError, match="LM Studio's window does not say what failed"):
+        read_message(text)
+    log = "llama_init_from_model: failed to initialize the context: failed to allocate compute pp buffers"
+    assert read_message(f"{text}\n{log}").form == "ggml-context"
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [("RuntimeError: CUDA out of memory.", "cuda-driver"), ("HIP out of memory", "hip-error")],
+)
+def test_a_message_cut_off_before_its_amounts_still_names_the_card(text: str, form: str) -> None:
+    found = read_message(text)
+    assert (found.form, found.cause, found.amounts) == (form, "card full", {})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fitcheck.errors import ModelError, OptionError
+from fitcheck.errors import ModelError, NetworkError, OptionError
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.models import catalog
-from fitcheck.models.find import find_model
+from fitcheck.models.find import find_model, slug_of
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
@@ -15,7 +15,7 @@ from fitcheck.verdict.check import check
 
 @pytest.mark.parametrize(
     "text",
-    ["qwen3-8b:Q4_K_M", "qwen3 8b:q4_k_m", "qwen3:8b-q4_K_M", "qwen3-8b-Q4KM", "Qwen3-8B:Q4_K_M"],
+    ["qwen3-8b:Q4_K_M", "qwen3 8b:q4_k_m", "qwen3:8b-q4_K_M", "qwen3-8b-Q4KM", "Qwen3-8B:Q4_K_M", "qwen3 8b q4_k_m"],
 )
 def test_a_tier_behind_a_name_is_that_tier(text: str) -> None:
     found = find_model(text, offline=True)
@@ -51,6 +51,53 @@ def test_a_kind_of_tiers_is_all_of_it(name: str, tiers: set[str]) -> None:
     model = catalog.get("qwen3-8b")
     assert {tier.name for tier in model.tiers_named(name)} == tiers
     assert {tier.name for tier in find_model("qwen3-8b", tiers=(name, name), offline=True).tiers} == tiers
+    for text in (f"qwen3-8b:{name}", f"Qwen3 8B {name}"):
+        assert {tier.name for tier in find_model(text, offline=True).tiers} == tiers, text
+
+
+@pytest.mark.parametrize("text", ["deepseek r1", "gemma 3n e4b", "kimi k2", "llama 3.1 8b"])
+def test_words_of_a_name_are_no_tier(text: str) -> None:
+    found = find_model(text, offline=True)
+    assert len(found.tiers) == len(found.model.tiers) > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "slug"),
+    [
+        ("flux dev", "flux.1-dev"),
+        ("Qwen3 8B", "qwen3-8b"),
+        ("SenseNova U1 8B", "sensenova-u1-8b-mot"),
+        ("sensenova u1.5", "sensenova-u1.5-8b-mot"),
+        ("u1 8b", "u1 8b"),
+        ("qwen3-8b", "qwen3-8b"),
+        ("./qwen3-8b", "./qwen3-8b"),
+        ("no such model", "no such model"),
+    ],
+)
+def test_a_name_as_people_say_it_has_the_catalogs_slug(text: str, slug: str) -> None:
+    assert slug_of(text) == slug
+
+
+def test_a_name_of_several_models_has_no_slug() -> None:
+    with pytest.raises(ModelError, match=r"could be flux.1-dev, "):
+        slug_of("flux")
+    with pytest.raises(
+        ModelError, match=r"'sensenova u1' could be sensenova-u1-8b-mot, sensenova-u1-a3b-mot; name one"
+    ):
+        slug_of("sensenova u1")
+
+
+def test_a_repository_that_cannot_be_read_is_answered_from_the_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NetworkError("the server cannot be reached.")
+
+    monkeypatch.setattr("fitcheck.models.resolve.resolve", refuse)
+    with pytest.raises(
+        NetworkError, match=r"cannot be reached. The catalog answers without it: `fitcheck check qwen3-8b`"
+    ):
+        find_model("unsloth/Qwen3-8B-GGUF:Q4_K_M")
+    with pytest.raises(NetworkError, match=r"cannot be reached.$"):
+        find_model("somebody/nothing-like-it")
 
 
 @pytest.mark.parametrize("name", ["Q", "K_M", "Q44", ""])

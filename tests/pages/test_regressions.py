@@ -18,10 +18,13 @@ from fitcheck.errors import RecordError
 from fitcheck.pages import build, promises, view
 from fitcheck.pages.charts.trend import MOST_POINTS, trend
 from fitcheck.pages.kept_site import KeptSite, kept_site
+from fitcheck.pages.metric_names import metric_name
 from fitcheck.pages.regressions import histories_of, latest, pictures
 from fitcheck.pages.serve import server_for
 from fitcheck.pages.site_inputs import LOCAL_URL, Inputs, gather
 from fitcheck.records import store
+from fitcheck.records.reading import parse as parse_record
+from fitcheck.records.regressions.metrics import measured
 from fitcheck.records.run import Run
 from fitcheck.records.schema import Memory, ModelRef, PassRecord, RuntimeUsed, Sample
 from fitcheck.units import Interval
@@ -34,6 +37,7 @@ from .test_browser import AXE
 from .test_markup import parse
 from .test_numbers import numbers, written
 
+RESULTS = Path(__file__).parents[2] / "results"
 ATOM = "{http://www.w3.org/2005/Atom}"
 DAY = 86_400
 JITTER = (0.99, 1.0, 1.01, 1.004, 0.996)
@@ -108,13 +112,13 @@ def test_the_overview_names_changes_series_and_what_was_left_out(history: Site) 
     page = text(parse(history.root / "regressions/index.html").find("body/main") or ElementTree.Element("x"))
     assert "1 series, 2 changes. Measured once, and so without a history: 1." in page
     for words in (
-        "secondsregression+30.0 %",
-        "allocatedimprovement-9.7 %",
+        "time of a runregression+30.0 %",
+        "allocated on the cardimprovement-9.7 %",
         "worse since runtime.revision pr241 -> pr243",
     ):
         assert words in page
     assert "1 record was left out as not valid" in page
-    assert "worse allocated" in page, "2.90 GiB where 2.0 are expected of this revision"
+    assert "worse allocated on the card" in page, "2.90 GiB where 2.0 are expected of this revision"
     twin = json.loads((history.root / "regressions/index.json").read_bytes())
     assert [one["metric"] for one in twin["histories"]["entries"]] == ["allocated", "seconds"]
     assert latest(twin["histories"]["series"][0])["verdict"] in ("regression", "improvement")
@@ -125,7 +129,7 @@ def test_a_series_page_has_a_picture_a_table_and_links_to_its_runs(history: Site
     tree = parse(path)
     pictures_ = [one for one in tree.iter() if one.tag.endswith("svg") and one.get("class") == "trend"]
     labels = [one.get("aria-label") or "" for one in pictures_]
-    assert any(label.startswith("seconds over 10 runs, 2 min 10 s in the newest") for label in labels), labels
+    assert any(label.startswith("time of a run over 10 runs, 2 min 10 s in the newest") for label in labels), labels
     assert any("regression on 2026-" in label and "+30.0 %" in label for label in labels)
     heads = {one.get("id") for one in tree.iter("h2")}
     assert {"seconds", "allocated"} <= heads
@@ -216,7 +220,7 @@ def test_pins_and_acknowledgements_are_shown_with_their_reasons(inputs: Inputs, 
     page = text(parse(path).find("body/main") or ElementTree.Element("x"))
     assert "Pinned baseline:" in page
     assert "release <b>1.4</b>" in page
-    assert "Acknowledged in seconds up to +50.0 %: exact attention is worth it" in page
+    assert "Acknowledged in time of a run up to +50.0 %: exact attention is worth it" in page
     assert "The newest versions against the pinned baseline" in page
     assert "acknowledged: exact attention is worth it (worse since" in page
     overview = json.loads((tmp_path / "out/regressions/index.json").read_bytes())
@@ -288,3 +292,31 @@ def test_a_site_without_records_says_so_and_a_bad_file_of_pins_is_one_sentence(t
 def test_anchors_are_words() -> None:
     assert view.anchor("tokens_per_second tg128 @4096") == "tokens-per-second-tg128-4096"
     assert view.anchor("<>") == "metric"
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("card_peak", "taken of the card"),
+        ("pinned_rounded", "pinned system memory"),
+        ("tokens_per_second pp512", "speed, prompt of 512"),
+        ("tokens_per_second pp512+tg128 @4096", "speed, prompt of 512, answer of 128, behind 4096 in the cache"),
+        ("buffer compute CUDA_Host", "compute buffer, CUDA_Host"),
+        ("device-to-host pageable 1048576", "copies from the card, pageable, 1 MiB each"),
+        ("dequantization Q2_K BF16 16515072", "Q2_K to BF16, 15.75 MiB each"),
+        ("matmul BF16 340x1024x4096", "BF16 matrix product, 340x1024x4096"),
+        ("of another day", "of another day"),
+        ("tokens_per_second ", "tokens_per_second "),
+    ],
+)
+def test_metrics_are_called_what_people_call_them(metric: str, name: str) -> None:
+    assert metric_name(metric) == name
+
+
+def test_no_metric_of_a_record_is_shown_by_its_field() -> None:
+    """Every metric that records have here gets words, and no two of them the same."""
+    records = [parse_record(path.read_bytes(), path.name).record for path in sorted(RESULTS.glob("*/*/*.json"))]
+    found = {name for record in records for name in measured(record)}
+    assert len(found) > 60
+    assert not [name for name in found if metric_name(name) == name]
+    assert len({metric_name(name) for name in found}) == len(found)

@@ -42,8 +42,10 @@ def test_find_my_card_however_it_is_typed(site: Site, page: Page) -> None:
         "2080": "GeForce RTX 2080",
         "4070 laptop": "GeForce RTX 4070 Mobile",
         "b580": "Arc B580",
-        # the card itself, of whatever size, before its sisters with shorter names
-        "3060": "GeForce RTX 3060 8 GB",
+        # the card itself, of the size that came out first, before its sisters with shorter names
+        "3060": "GeForce RTX 3060 12 GB",
+        "3080": "GeForce RTX 3080 10 GB",
+        "4060ti": "GeForce RTX 4060 Ti 8 GB",
         "a770": "Arc A770 8 GB",
     }
     for typed, name in wanted.items():
@@ -232,3 +234,21 @@ def test_search_narrows_cards_and_models_at_once(site: Site, page: Page) -> None
     assert page.locator("#list tbody tr:visible").count() == 1
     page.get_by_label("Find").fill("no such thing")
     assert page.locator("#list tbody tr:visible").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("check/no-such-model/rtx-2080-ti/", "fitcheck check no-such-model --gpu rtx-2080-ti"),
+        ("check/no-such-model/", "fitcheck check no-such-model"),
+        ("cards/no-such-card/", "fitcheck runs --gpu no-such-card"),
+        ("nowhere/at/all", None),
+    ],
+)
+def test_an_address_without_a_page_says_what_answers_it(site: Site, page: Page, address: str, line: str | None) -> None:
+    page.goto(site.url + address)
+    assert page.locator("h1").inner_text() == "There is no such page here"
+    box = page.get_by_label("Command for this address")
+    assert box.count() == (line is not None)
+    assert line is None or box.inner_text().strip() == line
+    assert suggested(page, "4070ti")[0] == "GeForce RTX 4070 Ti"

@@ -11,14 +11,14 @@ import time
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from record_samples import NOW, card, document, make_link, make_llm, make_pass, model, protocol, samples
 
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records import run_index, schema, store
-from fitcheck.records.run import CellKey
+from fitcheck.records.run import CellKey, Run
 from fitcheck.records.run_index import Index
 from fitcheck.records.sampling import varied
 from fitcheck.units import GIB
@@ -156,10 +156,38 @@ def test_what_ran_out_under_a_limit_is_known_of_searches_that_ended_well_too() -
     (run,) = index(make_pass()).rows
     searched = replace(run, id="searched", works=6 * GIB, fails=5 * GIB)
     capped = replace(run, id="capped", cap=6 * GIB)
-    assert Index((run, searched, capped, replace(capped, id="out", outcome="oom-gpu"))).short == (
-        searched,
-        replace(capped, id="out", outcome="oom-gpu"),
-    )
+    out, other = replace(capped, id="out", outcome="oom-gpu"), replace(run.cell, model="other")
+    all_of_them = Index((run, searched, capped, out, replace(out, id="away", cell=other)))
+    assert all_of_them.short_of(run.cell.model) == [searched, out]
+
+
+def test_of_a_packed_file_no_more_runs_are_read_than_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = index(make_pass(), make_pass(card=card(slug="rtx-3060-12gb")), make_llm())
+    file = tmp_path / "results.json"
+    file.write_bytes(run_index.pack(there))
+    monkeypatch.setattr(run_index, "INDEX", file)
+    read: list[str] = []
+    row_of = run_index._row_of
+
+    def counted(values: dict[str, Any]) -> Run:
+        read.append(values["card"])
+        return row_of(values)
+
+    monkeypatch.setattr(run_index, "_row_of", counted)
+    run_index.accepted.cache_clear()
+    try:
+        packed = run_index.accepted()
+    finally:
+        run_index.accepted.cache_clear()
+    assert packed.cards == there.cards
+    assert not packed.runs_of("rtx-9999")
+    assert read == []
+    assert packed.of("rtx-3060-12gb") == there.of("rtx-3060-12gb")
+    assert read == ["rtx-3060-12gb"]
+    assert tuple(packed.rows) == tuple(sorted(there.rows, key=lambda run: run.id))
+    assert len(read) == len(there.rows)
 
 
 @pytest.mark.parametrize(("block", "name"), [("memory", "rss"), ("memory", "allocated"), ("card", "memory")])

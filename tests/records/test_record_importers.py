@@ -340,3 +340,22 @@ def test_slugs_of_files() -> None:
     assert model_slug("Qwen3-30B-A3B-UD-Q4_K_XL.gguf") == "qwen3-30b-a3b", "a publisher's own mixture of it"
     assert model_slug("llama.gguf") == "llama", "several go by that name"
     assert model_slug("model.safetensors") == "model"
+
+
+@pytest.mark.parametrize(
+    ("gpu_info", "what"),
+    [
+        ("NVIDIA RTX (UUID: GPU-8f3a1c2d-1111-2222-3333-444455556666)", "a GPU UUID"),
+        ("Some Card at 192.168.1.17", "an IP address"),
+        ("Some Card aa:bb:cc:dd:ee:ff", "a network address"),
+        ("Some Card of bob@example.com", "an e-mail address"),
+    ],
+)
+def test_a_card_line_that_names_a_machine_is_refused_and_the_card_asked_for(gpu_info: str, what: str) -> None:
+    content, name = capture("llama-bench-smollm2.json")
+    rows = [{**row, "backends": "CUDA", "gpu_info": gpu_info} for row in json.loads(content)]
+    with pytest.raises(InputError, match=f"holds {what}; name the card with --card") as refused:
+        llama_bench.read(json.dumps(rows).encode(), name, GIVEN)
+    assert gpu_info.split()[-1].strip(")") not in str(refused.value)
+    (imported,) = llama_bench.read(json.dumps(rows).encode(), name, replace(GIVEN, card="RTX 3090"))
+    assert llm(imported).card is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from record_samples import make_pass
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, OptionError, RecordError
 from fitcheck.records import query, store
 
 
@@ -138,3 +140,32 @@ def test_any_json_beside_a_record_leaves_it_readable(fields: dict[str, object], 
     good.with_name("b.json").write_text(json.dumps(fields))
     found = query.rows(query.run(query.open_records(tmp_path), "SELECT * EXCLUDE (document) FROM records"))
     assert good.stem in {row["id"] for row in found}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM range(100000) a, range(10000000) b WHERE a.range + b.range = 7",
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t",
+    ],
+)
+def test_a_query_without_end_is_ended(sql: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "_MOST_SECONDS", 0.3)
+    begun = time.monotonic()
+    with pytest.raises(OptionError, match=r"takes longer than 0\.3 s; narrow it"):
+        query.rows(query.run(query.open_records(tree), sql))
+    with pytest.raises(OptionError, match=r"takes longer than 0\.3 s; narrow it"):
+        query.export([tree], sql, tmp_path / "out.parquet")
+    assert time.monotonic() - begun < 10
+    assert list(tmp_path.glob("*out*")) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the bound is of Linux")
+def test_a_value_that_no_machine_has_room_for_is_refused_at_once(tree: Path) -> None:
+    import resource
+
+    before, begun = resource.getrlimit(resource.RLIMIT_AS), time.monotonic()
+    with pytest.raises(RecordError, match="Out of Memory"):
+        query.rows(query.run(query.open_records(tree), "SELECT len(range(2000000000))"))
+    assert time.monotonic() - begun < 10
+    assert resource.getrlimit(resource.RLIMIT_AS) == before

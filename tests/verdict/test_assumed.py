@@ -18,6 +18,7 @@ from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.models import catalog
 from fitcheck.models.find import find_model
+from fitcheck.models.workload import Task
 from fitcheck.pages.document import check_document
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
@@ -241,3 +242,17 @@ def test_a_slot_that_sets_the_pace_of_reading_is_named_where_nothing_is_written(
     assert slot is not None
     assert slot.change is not None
     assert slot.change.endswith("fewer tokens a second")
+
+
+def test_what_a_longer_context_costs_is_told_before_what_it_frees() -> None:
+    """On a card of 8 GB twice the context moves layers to the host, which frees the card and slows every token."""
+    report = fitcheck.check("qwen3-8b", "RTX 4060", tier="Q4_K_M", ram=16 * GIB)
+    longer = fitcheck.check("qwen3-8b", "RTX 4060", tier="Q4_K_M", ram=16 * GIB, ctx=16384)
+    assert longer.best.duration is not None
+    assert report.best.duration is not None
+    assumed = of(report, "--ctx")
+    assert assumed is not None
+    slower, faster = (one.best.duration.rate(Task.CHAT.rate) for one in (longer, report) if one.best.duration)
+    assert slower is not None
+    assert faster is not None
+    assert assumed.change == f"--ctx 16384: {(1 - slower.best / faster.best) * 100:.0f} % fewer tokens a second"

@@ -17,13 +17,14 @@ from fitcheck.memory.weighing import Constraint, Verdict, weigh
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Change, Runtime, Support, Wanted
+from fitcheck.runtimes.level import level_with
 from fitcheck.runtimes.sensenova.card_seen import view_of
 from fitcheck.runtimes.sensenova.runtime import RUNTIME
 from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, upstream
 from fitcheck.units import GIB, MIB, Interval
 from fitcheck.verdict.cell import Flip
 from fitcheck.verdict.changes import smallest_change
-from fitcheck.verdict.judge import judge
+from fitcheck.verdict.judge import judge, judged
 
 
 def footprint(
@@ -126,6 +127,9 @@ class _Fixed:
     def at_least(self, ask: Ask) -> None:
         return None
 
+    def foreseen(self, ask: Ask) -> None:
+        return None
+
     def __init__(self, need: Footprint, *changes: Change):
         self.need, self.known = need, changes
 
@@ -204,12 +208,12 @@ def test_a_change_that_betters_nothing_is_passed_over_and_the_next_size_sold_is_
     need no change."""
     one = with_free(asked("RTX 4090"), 12)
     nothing, other = Change("nothing", one), Change("another card", with_free(one, 30))
-    assert flipped(on_card(20), one, nothing) == Flip("a card with 32 GB", Verdict.FITS)
+    assert flipped(on_card(20), one, nothing) == Flip("a card with 32 GB", Verdict.FITS, bought=True)
     assert flipped(on_card(20), one, nothing, other) == Flip("another card", Verdict.FITS)
-    assert flipped(on_card(21), one) == Flip("a card with 40 GB", Verdict.FITS)
+    assert flipped(on_card(21), one) == Flip("a card with 40 GB", Verdict.FITS, bought=True)
     assert flipped(on_card(277), one) is None  # 288 with 12 taken give 276
     assert flipped(on_card(12), one) is None
-    assert flipped(on_card(14, 11), one, nothing) == Flip("a card with 32 GB", Verdict.FITS)
+    assert flipped(on_card(14, 11), one, nothing) == Flip("a card with 32 GB", Verdict.FITS, bought=True)
 
 
 @pytest.mark.parametrize("available", [None, 8 * GIB])
@@ -286,3 +290,36 @@ def test_a_change_that_is_known_to_run_comes_before_one_that_may() -> None:
     cell = next(one for one in report.cells if one.placement.mode == "model" and one.verdict is Verdict.NO)
     assert cell.flip is not None
     assert (cell.flip.change, cell.flip.verdict) == ("48 GB of system memory", Verdict.TIGHT)
+
+
+def test_of_a_run_that_is_not_modelled_a_lack_of_system_memory_is_said_to_be_the_least() -> None:
+    """Tables show all that is expected, the verdict rests on what is needed at the very least."""
+    shown, least = on_card(4, host=100), on_card(4, host=80)
+    one = with_free(asked("RTX 4090"), 20)
+    one = replace(one, machine=replace(one.machine, ram_total=96 * GIB, ram_available=64 * GIB))
+    support = Support(Verdict.UNKNOWN, Constraint.MODEL, "not modelled", least=least)
+    reason = judged(level_with(support, one, shown), one, shown).reason_for(one)
+    assert reason == "The host must hold at least 80.0 GiB; 64.0 GiB can be used: short by 16.0 GiB."
+    exact = judged(level_with(None, one, shown), one, shown).reason_for(one)
+    assert exact == "The host must hold 100.0 GiB; 64.0 GiB can be used: short by 36.0 GiB."
+
+
+def test_what_is_left_once_there_is_enough_of_what_is_short_is_the_worst_of_the_rest() -> None:
+    """Card memory is short, system memory tight, and disk there: with a larger card it is tight, not fits."""
+    one = with_free(asked("RTX 4090"), 20)
+    one = replace(one, machine=replace(one.machine, ram_total=96 * GIB, ram_available=64 * GIB, disk_free=1 << 40))
+    need = replace(on_card(30), host=HostMemory(0, 0, 0, Interval(60 * GIB, 62 * GIB, 70 * GIB)))
+    level = level_with(None, one, need)
+    assert [margin.verdict for margin in level.weighed.margins] == [Verdict.NO, Verdict.TIGHT, Verdict.FITS]
+    assert level.mended is Verdict.TIGHT
+    roomy = level_with(None, one, on_card(30))
+    assert (roomy.verdict, roomy.mended) == (Verdict.NO, Verdict.FITS)
+
+
+def test_system_memory_that_is_there_is_not_offered_again() -> None:
+    """Other programs hold most of 32 GB: what to buy is more than that."""
+    one = with_free(asked("RTX 4090"), 20)
+    one = replace(one, machine=replace(one.machine, ram_total=32 * GIB, ram_available=10 * GIB))
+    flip = flipped(on_card(4, host=20), one)
+    assert flip is not None
+    assert flip.change == "48 GB of system memory"

@@ -51,6 +51,13 @@ def test_near_the_fastest_the_finer_tier_leads_and_beyond_it_does_not() -> None:
     assert names(cell("fast", 10.0, 4.5), cell("fine", 11.6, 16)) == ["fast", "fine"]
 
 
+def test_a_guess_does_not_lead_over_what_is_known() -> None:
+    """Half way from what is expected to the worst case: 10 to 90 s stand behind 20 to 22."""
+    known, guess = cell("known", 20.0, 8), cell("guess", 10.0, 8)
+    cast(Any, known).seconds, cast(Any, guess).seconds = Interval(18.0, 20.0, 22.0), Interval(1.0, 10.0, 90.0)
+    assert names(guess, known) == ["known", "guess"]
+
+
 def test_near_the_fastest_no_coarse_tier_leads_even_where_it_is_safer() -> None:
     """Wan 2.2 on 24 GB beside 32 GB: Q2_K of the denoisers was least short of system memory in the worst case."""
     tight = Verdict.TIGHT

@@ -146,3 +146,28 @@ def test_prices_of_a_person_change_the_order_and_nothing_else() -> None:
 def test_the_usual_cards_are_all_answered_of() -> None:
     found = offers(common_cards(), [IMAGE], Wanted())
     assert found.count == len([card for card in common_cards() if card.memory])
+
+
+def test_where_neither_card_nor_memory_does_it_alone_both_are_offered() -> None:
+    """Who has 16 GB beside an old card and 400 dollars was told of cards without a price alone."""
+    old = asked_machine("GTX 1060 6 GB", ram=16 * GIB)
+    found = plan(PIPELINE, CARDS, Wanted(), have=old, ram=16 * GIB, budget=400.0)
+    assert [(step.words, step.price) for step in found.steps] == [
+        ("GeForce RTX 5050 and 32 GB of system memory", 249),
+        ("GeForce RTX 3060 12 GB and 32 GB of system memory", 329),
+    ]
+    for step, card in zip(found.steps, ("RTX 5050", "RTX 3060 12 GB"), strict=True):
+        assert step.verdict is Verdict.FITS
+        assert fitcheck.check("flux.1-dev", card, ram=32 * GIB).best.verdict is Verdict.FITS
+        assert fitcheck.check("flux.1-dev", card, ram=24 * GIB).best.verdict is not Verdict.FITS
+    enough = plan(PIPELINE, CARDS, Wanted(), have=replace(old, ram_total=32 * GIB), ram=32 * GIB, budget=400.0)
+    assert [step.words for step in enough.steps] == ["GeForce RTX 5050", "GeForce RTX 3060 12 GB"]
+
+
+def test_a_card_that_costs_all_of_the_budget_is_within_it() -> None:
+    card = find_card("RTX 3060 12 GB")
+    assert card.launch_price_usd is not None
+    price = card.launch_price_usd.value
+    assert [one.name for one in offers([card], [TEXT], Wanted(), under=price).fit] == [card.name]
+    short = offers([card], [TEXT], Wanted(), under=price - 0.01)
+    assert (short.fit, [one.name for one in short.dearer]) == ((), [card.name])

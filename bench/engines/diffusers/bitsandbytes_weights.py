@@ -4,6 +4,7 @@ the device that computes."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -24,12 +25,9 @@ def fill(part: ComponentRecipe, module: nn.Module, tier: str, source: Synthetic,
     quantizer = _quantizer(tier, getattr(torch, part.dtype))
     kept = list(getattr(module, "_keep_in_fp32_modules", None) or ())
     quantizer.preprocess_model(model=module, device_map=None, keep_in_fp32_modules=kept)
-    values = {
-        name: source.dense(f"{prefix}{name}", one, dtype_of(part, module, name))
-        for _, _, name, one, _ in parameters_of(part, module)
-    }
-    source.finish()
-    for name, value in values.items():
+    for _, _, name, one, _ in list(parameters_of(part, module)):
+        value = source.dense(f"{prefix}{name}", one, dtype_of(part, module, name))
+        source.finish()  # one after the other, so that no more than one waits in 16 bits
         _put(quantizer, module, name, value, device)
     quantizer.postprocess_model(module)
     for path, owner in module.named_modules():
@@ -50,14 +48,11 @@ def _put(quantizer: Any, module: nn.Module, name: str, value: torch.Tensor, devi
 
 def _quantizer(tier: str, dtype: torch.dtype) -> Any:
     """diffusers' own, as its documentation configures it."""
-    from diffusers import BitsAndBytesConfig
-    from diffusers.quantizers.auto import DiffusersAutoQuantizer
-
-    if tier == "int8":
-        config = BitsAndBytesConfig(load_in_8bit=True)
-    else:
-        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=tier, bnb_4bit_compute_dtype=dtype)
-    return DiffusersAutoQuantizer.from_config(config, pre_quantized=False)  # type: ignore[no-untyped-call]
+    diffusers: Any = import_module("diffusers")
+    auto: Any = import_module("diffusers.quantizers.auto")
+    asked = {"load_in_8bit": True} if tier == "int8" else {"load_in_4bit": True, "bnb_4bit_quant_type": tier}
+    config = diffusers.BitsAndBytesConfig(**asked, bnb_4bit_compute_dtype=dtype)
+    return auto.DiffusersAutoQuantizer.from_config(config, pre_quantized=False)
 
 
 def tensors(name: str, parameter: nn.Parameter, branch: str) -> Iterator[Tensor]:

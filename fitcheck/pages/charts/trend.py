@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from fitcheck.pages.formats import kind_of, write
+from fitcheck.pages.metric_names import metric_name
 
 WIDTH, HEIGHT = 400, 150
 LEFT, RIGHT, TOP, BOTTOM = 8, 8, 26, 22
@@ -52,7 +53,7 @@ def trend(track: Mapping[str, Any]) -> Markup:
 def words(track: Mapping[str, Any]) -> str:
     """What the picture shows, in a sentence."""
     kind, points = kind_of(track["unit"]), track["points"]
-    said = f"{track['metric']} over {len(points)} runs, {write(points[-1]['value'], kind)} in the newest"
+    said = f"{metric_name(track['metric'])} over {len(points)} runs, {write(points[-1]['value'], kind)} in the newest"
     for one in track["changes"][-_LABELLED:]:
         said += f"; {one['judgement']['verdict']} on {one['date']}, {write(one['judgement'].get('ratio'), 'change')}"
     return f"{said}."

@@ -15,6 +15,7 @@ from fitcheck.hardware import catalog
 from fitcheck.models.find import named
 from fitcheck.models.tier_names import without_tier
 from fitcheck.records.fields import clean_text, slugify
+from fitcheck.records.privacy import private_patterns
 from fitcheck.records.reading import describe
 from fitcheck.records.schema import ADAPTER, AnyRecord, Source
 from fitcheck.records.store import document_of
@@ -76,7 +77,7 @@ def finish(document: dict[str, object], unmapped: tuple[str, ...], where: str, g
     """The record of ``document`` (Python values of the schema's fields), its ``source.missing`` filled in.
 
     A time of measurement that nobody states is that of the file, and reported as missing. Raises InputError when what
-    the tool printed does not fit the schema.
+    the tool printed does not fit the schema, or holds what no record may.
     """
     created = given.created or document.get("created")
     document = {**document, "created": created or given.file_time, "submitter": given.submitter}
@@ -84,9 +85,20 @@ def finish(document: dict[str, object], unmapped: tuple[str, ...], where: str, g
         record = ADAPTER.validate_python(_without_none(document), strict=False)
         missing = (() if created else ("created",)) + _missing(record)
         source = Source.model_validate({**record.source.model_dump(), "missing": missing or None})
-        return Imported(record.model_copy(update={"source": source}), missing, unmapped)
+        record = record.model_copy(update={"source": source})
     except ValidationError as error:
         raise RecordError(f"{where}: does not give a valid record ({describe(error)}).") from error
+    _refuse_private(record, where)
+    return Imported(record, missing, unmapped)
+
+
+def _refuse_private(record: AnyRecord, where: str) -> None:
+    """Raises RecordError where a text of the tool names a person or a machine: a record that holds it would be kept
+    here and refused by everyone else."""
+    found = private_patterns(document_of(record))
+    if found:
+        way = "name the card with --card" if found[0].message.startswith("card.") else "take it out of the file"
+        raise RecordError(f"{where}: {found[0].message.partition(';')[0]}; {way}.")
 
 
 def _without_none(value: object) -> object:

@@ -11,6 +11,12 @@ from fitcheck.runtimes.diffusers.offloading import NEAREST
 from fitcheck.runtimes.diffusers.weights import weights_of
 from fitcheck.speed.duration import Duration
 
+# what data/seconds.json and fitcheck/speed/data/rates.json were fitted on
+_SECONDS_REST_ON = (
+    "Seconds of pipelines are traced operations at rates fitted on one H100, mostly from FLUX.1 [dev] and Stable "
+    "Diffusion XL; other pipelines measured there test them. On other cards their range is wide."
+)
+
 
 def details_of(tier: Tier, layout: Layout) -> dict[str, Any]:
     """Every stage with its component, calls, and bytes of weights and activations; ``None`` where not traced."""
@@ -39,5 +45,5 @@ def notes_of(ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, 
     if len(ask.machine.gpus) > 1:
         notes.append("Every mode here runs on one card; the others stay idle (device_map is not modelled).")
     if duration is not None:
-        notes.append("Seconds of pipelines rest on runs of FLUX.1 [dev] on an H100; elsewhere their range is wide.")
+        notes.append(_SECONDS_REST_ON)
     return tuple(notes)

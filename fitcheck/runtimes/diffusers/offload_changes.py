@@ -53,27 +53,29 @@ def _tiling(ask: Ask) -> Iterator[Change]:
         return
     settings = dict(ask.placement.settings)
     vae = [word for word in str(settings.get("vae") or "").split(",") if word]
-    yield Change(
-        f"--vae {TILING}", _with(ask, ask.placement.mode, {**settings, "vae": ",".join(sorted([*vae, TILING]))})
-    )
+    tiled = ",".join(sorted([*vae, TILING]))
+    other = _with(ask, ask.placement.mode, {**settings, "vae": tiled})
+    yield Change(f"--vae {TILING}", other, settings=(("vae", tiled),))
 
 
 def _lighter_modes(ask: Ask) -> Iterator[Change]:
     """The modes that take less card memory, from most to least; what is set for the decode stays."""
     kept = {name: value for name, value in ask.placement.settings if name == "vae"}
     for mode in MODES[MODES.index(ask.placement.mode) + 1 :]:
-        yield Change(f"--mode {mode}", _with(ask, mode, kept))
+        yield Change(f"--mode {mode}", _with(ask, mode, kept), settings=(("mode", mode),))
 
 
 def _lighter_work(ask: Ask) -> Iterator[Change]:
     work = ask.workload
     if work.batch > 1:
-        yield Change("--batch 1", replace(ask, workload=work.with_(batch=1)))
+        yield Change("--batch 1", replace(ask, workload=work.with_(batch=1)), settings=(("batch", 1),))
     if work.task.produces is Product.VIDEO and work.frames > 1:
         arch = ask.architecture
         assert isinstance(arch, PipelineArchitecture)
         half = arch.frames_from((work.frames - 1) // 2 + 1)
         if half < work.frames:
-            yield Change(f"--frames {half}", replace(ask, workload=work.with_(frames=half)))
+            shorter = replace(ask, workload=work.with_(frames=half))
+            yield Change(f"--frames {half}", shorter, settings=(("frames", half),))
     if work.width * work.height > SMALL_SIDE**2:
-        yield Change("--size 1024x1024", replace(ask, workload=work.with_(width=SMALL_SIDE, height=SMALL_SIDE)))
+        smaller = replace(ask, workload=work.with_(width=SMALL_SIDE, height=SMALL_SIDE))
+        yield Change("--size 1024x1024", smaller, settings=(("size", "1024x1024"),))

@@ -25,7 +25,7 @@ from fitcheck.runtimes.diffusers.moving_groups import COMPUTING, MovingGroups
 from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, Offload
 from fitcheck.runtimes.diffusers.stages import DENOISE, Stage, Stages, is_upcast
 from fitcheck.runtimes.diffusers.traces import PLAIN, Trace, trace_of
-from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, left_behind, weights_of
 
 _CALLS = 2
 
@@ -155,6 +155,8 @@ class _Card:
 
     def start(self) -> None:
         """What is on the card before the first call."""
+        if self._offload.by_component:
+            self.keep(sum(left_behind(self._tier, one.name) for one in self._arch.components))
         for one in self._arch.components:
             if self._offload.resident or (self._offload.by_component and one.name in self._arch.excluded_from_offload):
                 self._bring(one.name)

@@ -9,7 +9,15 @@ from fitcheck.models.families.pipeline.architecture import TEXT_ENCODER, Pipelin
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.stages import ENCODE, Stage
-from fitcheck.runtimes.diffusers.weights import Groups, ModuleWeights, block_groups, leaf_groups, parts_of, weights_of
+from fitcheck.runtimes.diffusers.weights import (
+    Groups,
+    ModuleWeights,
+    block_groups,
+    leaf_groups,
+    left_behind,
+    parts_of,
+    weights_of,
+)
 
 
 @dataclass(slots=True)  # not frozen: ten thousand are made for one list
@@ -34,7 +42,8 @@ def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple
     if offload.resident:
         return _all(arch, parts, offload, stages)
     if offload.by_component:
-        return _one_after_the_other(arch, parts, stages)
+        left = sum([left_behind(tier, one.name) for one in arch.components])
+        return _one_after_the_other(arch, parts, stages, left)
     tables = sum([one.buffers for one in parts.values()]) if offload.empties else 0
     staying = _sums([parts[name] for name in arch.ungrouped]) if offload.level else (0, 0)
     return (
@@ -57,11 +66,11 @@ def _all(
 
 
 def _one_after_the_other(
-    arch: PipelineArchitecture, parts: Mapping[str, ModuleWeights], stages: tuple[Stage, ...]
+    arch: PipelineArchitecture, parts: Mapping[str, ModuleWeights], stages: tuple[Stage, ...], left: int
 ) -> Iterator[Held]:
-    """Model offload: at every call a component's hook sends the one before it in the sequence back, and brings its own
-    where it is not there yet (accelerate's ``CpuOffload.pre_forward``). One that is in no sequence comes when it is
-    called and stays; an excluded one is there from the start."""
+    """Model offload, beside ``left`` bytes that never go: at every call a component's hook sends the one before it in
+    the sequence back, and brings its own where it is not there yet (accelerate's ``CpuOffload.pre_forward``). One that
+    is in no sequence comes when it is called and stays; an excluded one is there from the start."""
     sequence = [name for name in arch.offload_sequence if name in parts]
     present = {name for name in arch.excluded_from_offload if name in parts}
     for stage in stages:
@@ -70,7 +79,7 @@ def _one_after_the_other(
             present.discard(sequence[sequence.index(name) - 1])
         present.add(name)
         on_card, segments = _sums([parts[one] for one in present])
-        yield Held(stage, on_card, 0, segments, fresh=True)
+        yield Held(stage, on_card + left, 0, segments + left, fresh=True)
 
 
 def _sums(there: Collection[ModuleWeights]) -> tuple[int, int]:

@@ -229,6 +229,12 @@ class Diffusers(Runtime):
             return None
         return ask_of(run, placement, self.families)
 
+    def host_bytes(self, run: Run) -> int | None:
+        """Nothing where bitsandbytes makes the weights as they are loaded: a process then holds most while those in 16
+        bits wait for it, as many as the loader reads at once."""
+        ask = self.ask_of(run)
+        return None if ask is not None and ask.tier.format == "bitsandbytes" else super().host_bytes(run)
+
     def rests_on(self, record: str) -> RestsOn:
         """What stands beside the constants in ``data/allocator.json``."""
         return _rests_on().get(record, NOTHING_RESTS)

@@ -18,6 +18,7 @@ from fitcheck.runtimes.diffusers.activations import Made
 from fitcheck.runtimes.diffusers.attention_flops import levels_of
 from fitcheck.runtimes.diffusers.attention_kernels import attention_factor
 from fitcheck.runtimes.diffusers.convolution_work import convolving, moved_bytes
+from fitcheck.runtimes.diffusers.formats import row_of
 from fitcheck.runtimes.diffusers.laid_out import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of
@@ -133,7 +134,7 @@ def _widened(
     if not (offload.resident or (_is_pinned(offload) and offload.level != BLOCK)):
         low += (table["travelling"]["low"] - 1) * waited[0]
         high += (table["travelling"]["high"] - 1) * waited[2]
-    wide, known = table["unfitted"], table["formats"].get(tier.format)
+    wide, known = table["unfitted"], row_of(table["formats"], tier)
     low = span.best / exp(hypot(log(span.best / low), log(wide["low"])))
     high = span.best * exp(hypot(log(high / span.best), log(wide["high"])))
     if known is not None:

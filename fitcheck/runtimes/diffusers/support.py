@@ -16,6 +16,7 @@ from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import Ask, Support
 from fitcheck.runtimes.diffusers.activations import is_traced
 from fitcheck.runtimes.diffusers.estimate import least_of
+from fitcheck.runtimes.diffusers.formats import row_of
 from fitcheck.runtimes.diffusers.offloading import BLOCK, MODEL, NONE, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.stages import DECODE, is_upcast
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
@@ -82,18 +83,18 @@ def _file(tier: Tier, arch: PipelineArchitecture) -> Support | None:
 
 def proven(tier: Tier, modes: Sequence[str]) -> Iterator[str]:
     """The modes of which it is known that they move such weights."""
-    row = load(ROOM, "support")["formats"].get(tier.format, {})
+    row = row_of(load(ROOM, "support")["formats"], tier) or {}
     out = {*row.get("unproven_modes", ()), *row.get("refused_modes", ())}
     return (mode for mode in modes if mode not in out)
 
 
 def _quantizer(ask: Ask, offload: Offload) -> Support | None:
     """Weights that a quantizer made, in modes that move them layer by layer, and formats ahead of the card."""
-    row = load(ROOM, "support")["formats"].get(ask.tier.format)
+    row = row_of(load(ROOM, "support")["formats"], ask.tier)
     if row is None:
         return None
     if ask.placement.mode in row.get("refused_modes", ()):
-        reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row['reason']}."
+        reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row.get('refused') or row['reason']}."
         return Support(Verdict.NO, Constraint.RUNTIME, reason)
     if ask.placement.mode in row["unproven_modes"]:
         reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row['reason']}."

@@ -151,6 +151,17 @@ def weights_of(tier: Tier, component: Component) -> ModuleWeights:
 
 
 @lru_cache(maxsize=1024)
+def left_behind(tier: Tier, component: str) -> int:
+    """Bytes of a component that stay on the card once its weights have gone back to the host: bitsandbytes' 8-bit
+    matrices are loaded there, and moving a module puts new data into each parameter, but not into what it keeps beside
+    (bitsandbytes 0.50.2, nn/modules.py, ``Int8Params.CB``; torch 2.11, ``Module._apply``, which sets ``.data``)."""
+    table = tier.tensors
+    if not isinstance(table, PipelineTable) or table.scheme_of(component).format != "bitsandbytes":
+        return 0
+    return sum(rounded(one.nbytes) for one in table.where(branch=component) if one.type == "I8")
+
+
+@lru_cache(maxsize=1024)
 def parts_of(tier: Tier, arch: PipelineArchitecture) -> Mapping[str, ModuleWeights]:
     """The weights of every component of a pipeline by its name, in order."""
     return {one.name: weights_of(tier, one) for one in arch.components}

@@ -102,27 +102,21 @@ def estimate(
     vram: Sequence[int] = (),
     disk: int | None = None,
     companions: tuple[Companion, ...] = (),
-    *,
-    graphs: bool = True,
 ) -> LlamaEstimate:
     """Memory of a run of llama.cpp on cards with ``vram`` free bytes each (none: the host alone).
 
     ``tensors`` is the file's own table, or ``mixture_table(architecture, tier)`` when there is no file. ``disk`` is the
-    size of the file when it is known. Without ``graphs`` compute buffers are left out: it is the least that the run can
-    take. Raises OptionError for options that exclude each other.
+    size of the file when it is known. Raises OptionError for options that exclude each other.
     """
     if len(vram) > MAX_CARDS:
         raise OptionError(f"{len(vram)} cards are more than llama.cpp's own limit of {MAX_CARDS}; name fewer.")
     if any(amount < 0 for amount in vram):
         raise OptionError("a card cannot have less than no free memory; check --vram.")
-    if options.flash and has_trait(architecture, "no_flash"):
-        options = options.with_(flash_attention=False)
+    options = as_loaded(architecture, options)
     if options.split_mode == TENSOR and len(vram) > 1:
-        one = estimate(
-            architecture, tensors, as_one_card(architecture, options), vram[:1], disk, companions, graphs=graphs
-        )
+        one = estimate(architecture, tensors, as_one_card(architecture, options), vram[:1], disk, companions)
         return _parted(one, architecture, tensors, options, len(vram))
-    found = on_cards(architecture, tensors, options, tuple(vram), companions, graphs=graphs)
+    found = on_cards(architecture, tensors, options, tuple(vram), companions)
     devices, weights, buffers, beside = found.devices, found.weights, found.buffers, found.beside
     count = devices.layers.count(HOST)
     copies = options.repack and not devices.cards and not options.build.fork
@@ -130,9 +124,7 @@ def estimate(
     printed = host_weights(copied, weights, options)
     attention, recurrent = found.on_host
     host = DeviceMemory(printed, attention, recurrent, buffers.host, count, buffers.output, beside.host)
-    file_size = (
-        disk if disk is not None else tensors.nbytes + _constants()["vocabulary_entry_bytes"] * architecture.vocabulary
-    )
+    file_size = _file_size(architecture, tensors, disk)
     assumptions = (*_assumptions(architecture, options, devices), *beside.said, *repacked_said(copied, options))
     return LlamaEstimate(
         cards=found.cards,
@@ -148,6 +140,39 @@ def estimate(
         assumptions=assumptions,
         copied=copied,
     )
+
+
+def as_loaded(architecture: LanguageArchitecture, options: LlamaOptions) -> LlamaOptions:
+    """The options without the flash attention that such a model never has."""
+    unfit = options.flash and has_trait(architecture, "no_flash")
+    return options.with_(flash_attention=False) if unfit else options
+
+
+def least_footprint(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    options: LlamaOptions,
+    vram: tuple[int, ...],
+    disk: int | None = None,
+    companions: tuple[Companion, ...] = (),
+) -> Footprint:
+    """The least that a run on cards can take, arguments as for ``estimate``: the amounts without compute buffers, for
+    which no graph is built, and nothing of when they are taken."""
+    options = as_loaded(architecture, options)
+    found = on_cards(architecture, tensors, options, vram, companions, graphs=False)
+    used = found.weights.host_used
+    host = DeviceMemory(used, *found.on_host, 0, beside=found.beside.host)
+    cards = tuple(CardMemory((), allocated=total, reserved=total, card=total, required=total) for total in found.totals)
+    return Footprint(
+        cards, _host_memory(host, used, options, (), pins=bool(cards)), _file_size(architecture, tensors, disk)
+    )
+
+
+def _file_size(architecture: LanguageArchitecture, tensors: TensorTable, disk: int | None) -> int:
+    if disk is not None:
+        return disk
+    entry: int = _constants()["vocabulary_entry_bytes"]
+    return tensors.nbytes + entry * architecture.vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,15 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
-from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, on_cards, overhead
+from fitcheck.runtimes.llamacpp.buffers import (
+    LlamaEstimate,
+    as_loaded,
+    estimate,
+    least_footprint,
+    not_modelled,
+    on_cards,
+    overhead,
+)
 from fitcheck.runtimes.llamacpp.builds import Build, builds_in_use, newest_build
 from fitcheck.runtimes.llamacpp.caches import cache_sums
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
@@ -47,17 +55,36 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
     return _whole(_asked_of(ask, arguments_of(ask.placement, ask.workload)))
 
 
-def least_of(ask: Ask) -> LlamaEstimate:
-    """The same without compute buffers, for which no graph is built: the least that the run can take."""
-    return estimate(*_asked_of(ask, arguments_of(ask.placement, ask.workload)), graphs=False)
+def least_of(ask: Ask, options: LlamaOptions) -> Footprint:
+    """The least that the run can take with these options on the cards of ``ask``, found without a graph."""
+    return _with_shared(ask, least_footprint(*_asked_of(ask, options)))
+
+
+def is_bounded(ask: Ask, options: LlamaOptions) -> bool:
+    """Whether ``least_of`` and ``placed_of`` say of a run on cards what they are for: its buffers are modelled, whole
+    layers lie on a device, and it is the only model."""
+    architecture = architecture_of(ask)
+    if not ask.machine.gpus or architecture.unknown or not_modelled(architecture, options) is not None:
+        return False
+    return not options.shares_matrices and options.speculative is None and draft_among(ask.tier.companions) is None
+
+
+def placed_of(ask: Ask, options: LlamaOptions) -> PlacedLayers:
+    """Where the layers of such a run lie, found without a graph."""
+    loaded = as_loaded(architecture_of(ask), options)
+    return needs_of(ask, loaded).placed(loaded)
 
 
 def footprint_of(ask: Ask, result: LlamaEstimate) -> Footprint:
-    """What an estimate takes of the machine; in a unified memory the host holds the cards' as well."""
-    found = result.laid_out
-    for gpu, total in zip(ask.machine.gpus, result.card_totals, strict=True):
+    """What an estimate takes of the machine."""
+    return _with_shared(ask, result.laid_out)
+
+
+def _with_shared(ask: Ask, found: Footprint) -> Footprint:
+    """In a unified memory the host holds the cards' as well."""
+    for gpu, held in zip(ask.machine.gpus, found.cards, strict=True):
         if gpu.card.unified_memory:  # one memory: the host holds both, but for what the firmware set aside
-            both = found.host.total + drawn_from_host(total, gpu.carved)
+            both = found.host.total + drawn_from_host(held.card, gpu.carved)
             found = replace(found, host=replace(found.host, total=both))
     return found
 
@@ -159,6 +186,7 @@ class CardNeeds:
         self.smallest: dict[tuple[LlamaOptions, int, tuple[int, ...]], int | None] = {}
         self._least: dict[LlamaOptions, list[int]] = {}
         self._placed: dict[LlamaOptions, PlacedLayers] = {}
+        self._devices: dict[tuple[int | None, Build], Devices] = {}
         self._highs: dict[LlamaOptions, list[int]] = {}
 
     def least(self, options: LlamaOptions) -> list[int]:
@@ -186,9 +214,15 @@ class CardNeeds:
     def placed(self, options: LlamaOptions) -> PlacedLayers:
         """Where the layers lie; the same object for the same options."""
         if options not in self._placed:
-            devices = layer_devices(self._asked[0], options, self._beside[0])
-            self._placed[options] = PlacedLayers(options, devices)
+            self._placed[options] = PlacedLayers(options, self._devices_of(options))
         return self._placed[options]
+
+    def _devices_of(self, options: LlamaOptions) -> Devices:
+        """The device of every layer, the same wherever experts lie."""
+        place = options.gpu_layers, options.build
+        if place not in self._devices:
+            self._devices[place] = layer_devices(self._asked[0], options, self._beside[0])
+        return self._devices[place]
 
     def fewest(self, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
         """The number of layers moved to the host below which weights and caches alone leave a card short, one at least;
@@ -197,7 +231,7 @@ class CardNeeds:
 
     def _without_graph(self, options: LlamaOptions) -> list[int]:
         (architecture, tensors), (free, _, companions) = self._asked, self._beside
-        devices = layer_devices(architecture, options, free)
+        devices = self._devices_of(options)
         weights, beside = (
             place_weights(architecture, tensors, options, devices),
             beside_model(companions, options, devices),

@@ -18,7 +18,7 @@ from fitcheck.hardware.latest import once_a_machine
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Tier
-from fitcheck.runtimes.base import Ask
+from fitcheck.runtimes.base import Ask, Outlook
 from fitcheck.runtimes.held import Store, look_of, number
 from fitcheck.runtimes.level import Level
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
@@ -31,7 +31,7 @@ from fitcheck.runtimes.llamacpp.kept_placements import (
 )
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT
 from fitcheck.runtimes.llamacpp.tier_on_machine import WORTH, TierOnMachine
-from fitcheck.runtimes.llamacpp.ways import Kind, Leading, Way, all_judged, leading, ways
+from fitcheck.runtimes.llamacpp.ways import Kind, Leading, Way, all_judged, hopes, leading, ways
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,25 @@ class PlacementSearch(TierOnMachine):
     def largest_that_betters(self, tiers: Sequence[Tier], rank: int) -> Proposal | None:
         """The best placement of the largest of ``tiers``, which stand from large to small, with a better verdict than
         ``rank``; ``None`` where not even the smallest has one. By bisection: a smaller file is seldom worse."""
-        if not tiers or self.rank(found := self.with_tier(tiers[-1]).best()) >= rank:
-            return None
+        found = self.with_tier(tiers[-1])._that_betters(rank) if tiers else None
         low, high = 0, len(tiers) - 1
-        while low < high:
+        while found is not None and low < high:
             middle = (low + high) // 2
-            proposal = self.with_tier(tiers[middle]).best()
-            if self.rank(proposal) < rank:
-                high, found = middle, proposal
+            better = self.with_tier(tiers[middle])._that_betters(rank)
+            if better is not None:
+                high, found = middle, better
             else:
                 low = middle + 1
         return found
+
+    def _that_betters(self, rank: int) -> Proposal | None:
+        """The placement that leads, where its verdict is better than ``rank``."""
+        known = _LEADING.get(self._place(self.wanted, self.cache_types)) is not None
+        hoped = [] if known else self.outlook
+        if hoped and min(one.verdict.rank for one in hoped) >= rank:
+            return None
+        found = self.best()
+        return found if self.rank(found) < rank else None
 
     def best(self) -> Proposal:
         """The placement that leads: looked up where it was found beside less system memory that was enough."""
@@ -144,9 +152,12 @@ class PlacementSearch(TierOnMachine):
         return Proposal(self, self._leading(options, tuple(cache_types)).judged)
 
     def _leading(self, options: LlamaOptions, cache_types: tuple[CacheTypes, ...]) -> Leading:
-        place = self._question, ram_budget(self.machine), options, cache_types
+        place = self._place(options, cache_types)
         found = _LEADING.get(place)
         return found or _LEADING.keep(place, leading(self, self._ways(options, cache_types)))
+
+    def _place(self, options: LlamaOptions, cache_types: tuple[CacheTypes, ...]) -> Hashable:
+        return self._question, ram_budget(self.machine), options, cache_types
 
     @property
     def settled(self) -> int | None:
@@ -220,6 +231,14 @@ class PlacementSearch(TierOnMachine):
                 return proposal
             context //= 2
         return None
+
+    @property
+    def outlook(self) -> list[Outlook]:
+        """Of each placement one that it does not better; none where that takes graphs."""
+        if not self.bounded:
+            return []
+        found = hopes(self, self._ways(self.wanted, self.cache_types))
+        return [Outlook(tuple(Verdict)[rank], -slowness) for rank, _, slowness in found]
 
     def with_tier(self, tier: Tier) -> PlacementSearch:
         """The same search for another tier of the model."""

@@ -15,13 +15,13 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run, TokenTest
 from fitcheck.runtimes.base import Ask, Settings
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.builds import parse_build
 from fitcheck.runtimes.llamacpp.flash import flash_of
 from fitcheck.runtimes.llamacpp.placement import arguments_of, host_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import run_of, token_speed
 from fitcheck.runtimes.llamacpp.token_rates import backend_of
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT, generation_timing, prompt_timing
+from fitcheck.runtimes.llamacpp.token_work import PlacedRun
 from fitcheck.runtimes.recorded import machine_of
 from fitcheck.speed.timing import Observation, Timing
 from fitcheck.units import Interval
@@ -134,7 +134,7 @@ def _drafts(ask: Ask, options: LlamaOptions) -> Hashable:
     return options.speculative, options.draft_tokens, options.draft_layers, options.draft_devices, models
 
 
-def timings(ask: Ask, result: LlamaEstimate) -> dict[str, Timing]:
+def timings(ask: Ask, result: PlacedRun) -> dict[str, Timing]:
     """Seconds a token of the asked prompt and answer; empty where a rate of the card is unknown."""
     prompt, new = ask.workload.prompt_tokens or 0, ask.workload.new_tokens
     depth = prompt + new // 2  # half way through the answer
@@ -143,7 +143,7 @@ def timings(ask: Ask, result: LlamaEstimate) -> dict[str, Timing]:
     return {name: timing for name, timing in found.items() if timing is not None}
 
 
-def observed(run: Run, ask: Ask, result: LlamaEstimate) -> Iterator[Observation]:
+def observed(run: Run, ask: Ask, result: PlacedRun) -> Iterator[Observation]:
     """Tests of reading alone and of writing alone; one of both together tells neither's rate. Nor do made-up weights
     tell how many experts a prompt's tokens choose, which hangs on the file (docs/tokens.md): in some all tokens choose
     the same few, whose weights alone are read. One token reads as many as any other."""
@@ -158,7 +158,7 @@ def observed(run: Run, ask: Ask, result: LlamaEstimate) -> Iterator[Observation]
             yield Observation(PROMPT if test.prompt else GENERATION, timing, 1 / test.rate)
 
 
-def promises(run: Run, ask: Ask, result: LlamaEstimate) -> dict[str, Interval[float]]:
+def promises(run: Run, ask: Ask, result: PlacedRun) -> dict[str, Interval[float]]:
     """Tokens a second of each test of reading alone and of writing alone, by the test's name."""
     architecture = ask.architecture
     assert isinstance(architecture, LanguageArchitecture)
@@ -175,7 +175,7 @@ def promises(run: Run, ask: Ask, result: LlamaEstimate) -> dict[str, Interval[fl
     return found
 
 
-def _timing(ask: Ask, result: LlamaEstimate, test: TokenTest, threads: int | None = None) -> Timing | None:
+def _timing(ask: Ask, result: PlacedRun, test: TokenTest, threads: int | None = None) -> Timing | None:
     if bool(test.prompt) == bool(test.new):
         return None
     architecture = ask.architecture

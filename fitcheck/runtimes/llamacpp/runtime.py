@@ -16,7 +16,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import CARD, Ask, Change, Default, Runtime, Settings, Support, Wanted
+from fitcheck.runtimes.base import CARD, Ask, Change, Default, Outlook, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.figures import Figure
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded_options
@@ -26,7 +26,15 @@ from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.drafted_speed import drafted_rates
 from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
-from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, footprint_of, totals_in_other_builds
+from fitcheck.runtimes.llamacpp.estimates import (
+    architecture_of,
+    estimate_of,
+    footprint_of,
+    is_bounded,
+    least_of,
+    placed_of,
+    totals_in_other_builds,
+)
 from fitcheck.runtimes.llamacpp.flash import UNQUANTIZED
 from fitcheck.runtimes.llamacpp.longest import longest
 from fitcheck.runtimes.llamacpp.notes import notes_of
@@ -36,6 +44,7 @@ from fitcheck.runtimes.llamacpp.proposals import PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.tier_on_machine import WORTH
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
+from fitcheck.runtimes.llamacpp.token_work import PlacedRun
 from fitcheck.runtimes.llamacpp.workers import with_workers
 from fitcheck.runtimes.options import LONGEST, read
 from fitcheck.speed.duration import Duration
@@ -80,6 +89,13 @@ class LlamaCpp(Runtime):
         search = self._search(model, tier, with_workers(machine, asked.rpc or ()), asked, wanted)
         yield from (proposal.ask for proposal in search.leading())
 
+    def outlook(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterable[Outlook]:
+        """By where layers can lie at best, without a graph."""
+        asked = read(TextOptions, wanted)
+        if tier.format != GGUF or asked.ctx == LONGEST:
+            return ()
+        return self._search(model, tier, with_workers(machine, asked.rpc or ()), asked, wanted).outlook
+
     def _search(
         self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted
     ) -> PlacementSearch:
@@ -111,21 +127,32 @@ class LlamaCpp(Runtime):
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of the asked answer; none where the rate of prompt or generation is unknown."""
         assert isinstance(footprint.layout, LlamaEstimate)
+        return self._lasting(ask, footprint.layout, calibration)
+
+    def foreseen(self, ask: Ask) -> Duration | None:
+        """Seconds hang on where layers lie, and on no graph."""
+        return self._lasting(ask, _laid(ask)) if is_bounded(ask, _options_of(ask)) else None
+
+    def at_least(self, ask: Ask) -> Footprint | None:
+        """Weights and caches."""
+        return least_of(ask, _options_of(ask)) if is_bounded(ask, _options_of(ask)) else None
+
+    def _lasting(self, ask: Ask, laid: PlacedRun, calibration: Calibration | None = None) -> Duration | None:
         prompt, new = ask.workload.prompt_tokens or 0, ask.workload.new_tokens
-        options = footprint.layout.options
-        between = _unmeasured(ask, options)
+        between = _unmeasured(ask, laid.options)
         if between is not None:
             return Duration(None, between)
         speed = token_speed(
             architecture_of(ask),
             ask.tier.tensors,
-            footprint.layout,
+            laid,
             ask.machine.gpus,
             depth=depth_of(ask.workload),
             host=host_of(ask),
         )
         reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
-        reading, writing = drafted_rates(ask, footprint.layout, reading, writing)
+        if isinstance(laid, LlamaEstimate):
+            reading, writing = drafted_rates(ask, laid, reading, writing)
         rates = tuple((name, rate) for name, rate in ((PROMPT, reading), (GENERATION, writing)) if rate)
         if ask.workload.task is Task.EMBED:
             return _reading(reading, prompt, speed)
@@ -232,11 +259,11 @@ class LlamaCpp(Runtime):
         options = arguments_of(ask.placement, ask.workload)
         if options.workers or options.shares_matrices:
             return {}
-        return recorded_options.timings(ask, estimate_of(ask))
+        return recorded_options.timings(ask, _laid(ask))
 
     def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
         """Each test of a record."""
-        return recorded_options.observed(run, ask, estimate_of(ask))
+        return recorded_options.observed(run, ask, _laid(ask))
 
     def promises(self, run: Run, ask: Ask) -> Mapping[str, Interval[float]]:
         """Memory as everywhere, and the tokens a second of each test."""
@@ -255,19 +282,30 @@ class LlamaCpp(Runtime):
         return [*figures(), *token_figures()]
 
 
+def _options_of(ask: Ask) -> LlamaOptions:
+    return arguments_of(ask.placement, ask.workload)
+
+
+def _laid(ask: Ask) -> PlacedRun:
+    """Where the layers of a run lie, without its graph where that is known."""
+    options = _options_of(ask)
+    return placed_of(ask, options) if is_bounded(ask, options) else estimate_of(ask)
+
+
 def _other_settings(search: PlacementSearch, options: LlamaOptions, asked: TextOptions) -> Iterator[Change]:
     """A q8_0 KV cache, the best free placement, half the context and so on."""
     cached = not search.architecture.encoder
     if cached and asked.cache_types is None and options.cache_type_k in UNQUANTIZED and options.flash:
         smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
-        yield Change("--cache-type q8_0", search.ask(smaller))
+        yield Change("--cache-type q8_0", search.ask(smaller), settings=(("cache_type", "q8_0"),))
     free = options.with_(gpu_layers=None, cpu_moe_layers=0)
     other = search.best_with(free, search.cache_types[:1])
     yield Change(other.ask.placement.mode, other.ask)
     context = options.context // 2
     while context >= LEAST_CONTEXT:
         # the seconds are those of a prompt and an answer of the same length
-        yield Change(f"--ctx {context}", search.ask(options.with_(context=context)), _OF_CACHES)
+        shorter = search.ask(options.with_(context=context))
+        yield Change(f"--ctx {context}", shorter, _OF_CACHES, (("ctx", context),))
         context //= 2
 
 

@@ -23,6 +23,7 @@ from fitcheck.runtimes.llamacpp.token_passes import (
     TokenRun,
     batch_seconds,
     computes_on_host,
+    least_token_seconds,
     overlap_factors,
     token_seconds,
 )
@@ -103,7 +104,7 @@ def _generation(run: TokenRun, kind: str) -> Interval[float] | None:
         return None
     half = half_width(f"generation, {kind}", _cards(run), run.backend, traits=traits_of(run, prompt=False))
     hosts = unknown_factors(run, fitted(), prompt=False, own=seconds)
-    return interval_of(1 / seconds, half, hosts)
+    return below(interval_of(1 / seconds, half, hosts), least_token_seconds(run))
 
 
 def _prompt(run: TokenRun, kind: str) -> Interval[float] | None:
@@ -114,6 +115,11 @@ def _prompt(run: TokenRun, kind: str) -> Interval[float] | None:
     hosts = unknown_factors(run, fitted(), prompt=True, own=seconds)
     best, wider = new_units(run.gpus[0].card) if run.gpus else (1.0, 1.0)
     return interval_of(best * max(run.options.micro, 1) / seconds, half, (hosts[0] / wider, hosts[1] * wider))
+
+
+def below(rate: Interval[float], least: float) -> Interval[float]:
+    """``rate`` without what lies beyond one token in ``least`` seconds."""
+    return rate if rate.high * least <= 1 else Interval(rate.low, rate.best, max(rate.best, 1 / least))
 
 
 def generation_rate(run: TokenRun) -> float:

@@ -20,7 +20,7 @@ from fitcheck.runtimes.level import Level, level_with
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.drafting import draft_among
-from fitcheck.runtimes.llamacpp.estimates import CardNeeds, footprint_of, least_of, needs_of, outweighs, smallest_count
+from fitcheck.runtimes.llamacpp.estimates import CardNeeds, least_of, needs_of, outweighs, smallest_count
 from fitcheck.runtimes.llamacpp.flash import CacheTypes, readable
 from fitcheck.runtimes.llamacpp.kept_placements import (
     Judged,
@@ -196,11 +196,12 @@ class TierOnMachine:
 
     def _least_level(self, options: LlamaOptions) -> Level:
         """The level of weights and caches alone; the same for all machines that look alike."""
-        look, ask = look_of(self.runtime, self.machine), self.ask(options)
-        place = look, self.tier, options, ask.workload, self.model
+        look = look_of(self.runtime, self.machine)
+        place = look, self.tier, options, self.workload_of(options), self.model
         found = None if look is None else _LEAST.get(place)
         if found is None:
-            found = level_with(None, ask, footprint_of(ask, least_of(ask)))
+            ask = self.ask(self.wanted)  # where layers lie is no matter of the machine
+            found = level_with(None, ask, least_of(ask, options))
             if look is not None:
                 _LEAST.keep(place, found)
         return found

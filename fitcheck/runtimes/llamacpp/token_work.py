@@ -147,8 +147,12 @@ def _worked_out(
     found: defaultdict[int, TokenWork] = defaultdict(TokenWork)
     options, moving = result.options, set[int | None]()
     grouped = _grouped(architecture, tensors, split=bool(options.overrides))
+    places: dict[tuple[tuple[int, ...] | None, bool], Mapping[int, int]] = {}  # most groups are of the same layers
     for group in grouped.groups:
-        for device, count in _places(group, architecture, result).items():
+        layers = group.layers, group.expert
+        if layers[0] is None or layers not in places:
+            places[layers] = _places(group, architecture, result)
+        for device, count in places[layers].items():
             _add(found[device], group, count)
             if group.expert:
                 found[device].expert_count = architecture.experts

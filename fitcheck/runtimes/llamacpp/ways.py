@@ -198,6 +198,15 @@ def _in_turn(search: Search, found: Sequence[Way], left: Iterable[int]) -> list[
     return list(dict.fromkeys([*first, *(at for _, at in hopes), *few]))
 
 
+def hopes(search: Search, found: Iterable[Way]) -> Iterator[Standing]:
+    """What no placement of each of the ways is better than, of those that have one; only where the search is
+    ``bounded``."""
+    for way in found:
+        fewest = search.fewest(way.most, way.moved) if way.most else 0
+        if fewest is not None:
+            yield search.least_standing(way.moved(fewest), amounts=True)
+
+
 def _fewest(search: Search, way: Way) -> int | None:
     """How many layers are moved at least; ``None`` where the cards are too small for any number."""
     if way.most:

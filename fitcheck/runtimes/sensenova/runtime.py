@@ -258,7 +258,9 @@ class Upstream(PictureRuntime):
         for mode in known[known.index(streaming.mode) + 1 :]:
             lighter = upstream(mode, streaming.revision, streaming.policy)
             placement = placement_of(lighter, ask.placement.get("attention"))
-            yield Change(f"--vram_mode {mode}", replace(ask, placement=placement), eased_by_less(ask))
+            yield Change(
+                f"--vram_mode {mode}", replace(ask, placement=placement), eased_by_less(ask), (("mode", mode),)
+            )
 
     def commands(self, ask: Ask) -> tuple[str, ...]:
         """How to download the tier and run upstream's program on it."""
@@ -358,7 +360,7 @@ def _lighter_work(ask: Ask) -> Iterator[Change]:
         yield Change("reference images of 1024x1024", fewer, eases)
     if makes_pictures and workload.width * workload.height > SMALL_SIDE**2:
         smaller_work = workload.with_(width=SMALL_SIDE, height=SMALL_SIDE)
-        yield Change("--size 1024x1024", replace(ask, workload=smaller_work), eases)
+        yield Change("--size 1024x1024", replace(ask, workload=smaller_work), eases, (("size", "1024x1024"),))
 
 
 RUNTIME = Upstream()

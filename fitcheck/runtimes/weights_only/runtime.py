@@ -73,6 +73,7 @@ class WeightsOnly(Runtime):
         used = CardMemory(phases, most, most, most, most)
         idle = CardMemory((Phase("idle", 0, 0, 0, 0, 0),), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
         cards = tuple(used if index == ask.gpu else idle for index in range(len(ask.machine.gpus)))
+        host = host if cards else host + peak(phases).allocated
         total = _spread(ask)[1] if ask.placement.mode == SPREAD else Interval.exactly(host)
         memory = HostMemory(0, host, 0, total)
         return Footprint(cards, memory, ask.tier.disk_bytes, (_note(ask), "All sizes are lower bounds"))
@@ -85,8 +86,12 @@ class WeightsOnly(Runtime):
         """Always at most ``unknown``, with how much of the memory the weights alone take."""
         phases, host = _phases(ask)
         most, why = peak(phases).allocated, ask.model.unmodelled
-        taken = f"{format_gib(most)} of {format_gib(ask.budgets[ask.gpu].vram.best)} card memory"
-        if ask.placement.mode == SPREAD and host:
+        budget = ask.budgets[ask.gpu]
+        taken = f"{format_gib(most)} of {format_gib(budget.vram.best)} card memory"
+        if not ask.machine.gpus:
+            there = "" if budget.ram is None else f" {format_gib(budget.ram.best)}"
+            taken = f"{format_gib(most + host)} of{there} system memory"
+        elif ask.placement.mode == SPREAD and host:
             taken = f"{format_gib(most + host)} of card and system memory"
         because = "" if why is None else f"{why[:1].upper()}{why[1:]}. "
         reason = f"{because}The weights alone take {taken}; what a run needs besides is not modelled."
@@ -158,11 +163,12 @@ def _note(ask: Ask) -> str:
         return f"enable_model_cpu_offload: one component on the card at a time, the others in system memory; {_MISSING}"
     if ask.placement.mode == SPREAD:
         return "Weights on the card, the rest in system memory; caches and compute buffers are not counted"
+    where = "on the card" if ask.machine.gpus else "in system memory"
     if ask.tier.components:
-        return f"Weights of all components on the card; {_MISSING}"
+        return f"Weights of all components {where}; {_MISSING}"
     if ask.workload.task is Task.CHAT:
-        return f"Weights and a 16-bit cache of {ask.workload.context} tokens on the card; {_MISSING}"
-    return f"Weights on the card; {_MISSING}"
+        return f"Weights and a 16-bit cache of {ask.workload.context} tokens {where}; {_MISSING}"
+    return f"Weights {where}; {_MISSING}"
 
 
 RUNTIME = WeightsOnly()

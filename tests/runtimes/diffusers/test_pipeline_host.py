@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fitcheck.data_files import load
 from fitcheck.memory.footprint import HostMemory
 from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
@@ -12,6 +13,7 @@ from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.offloading import offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
+from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import HEAP_LIMIT, Leaf, ModuleWeights, weights_of
 from fitcheck.units import GIB
 
@@ -101,3 +103,20 @@ def test_an_own_program_lets_components_pass_to_the_card_one_by_one() -> None:
     assert own.high / GIB == pytest.approx(22.17 + 3.26, abs=0.1)
     moved = host_of("flux.1-dev", "bf16", "model", OWN_PROGRAM).total
     assert moved.low / GIB < 35.504 < moved.high / GIB
+
+
+def test_groups_in_files_are_in_memory_while_they_move_and_the_next_with_a_stream() -> None:
+    """Two of the largest group at most: of whole components more than loading all of them one after the other."""
+    model = catalog.get("flux.1-dev")
+    tier = model.tier("bf16")
+    assert tier is not None
+    assert isinstance(model.architecture, PipelineArchitecture)
+    workload = Workload(task=Task.T2I, width=1024, height=1024, steps=4, cfg=1.0)
+    placement = placement_of("group-block-stream", PipelineOptions(offload_to_disk=True))
+    found = host_memory(model.architecture, tier, offload_of(placement), workload)
+    largest = max(weights_of(tier, one).stored for one in model.architecture.components)
+    picture = 1024 * 1024 * 3 * 4
+    most = load(ROOM, "host")["process"]["own"]["bytes"][2]
+    assert (found.pinned, found.pageable) == (0, 0)
+    assert 2 * largest > stored_of("flux.1-dev", "bf16")
+    assert found.total.high == most + picture + 2 * largest

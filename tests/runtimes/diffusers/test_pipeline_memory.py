@@ -217,7 +217,7 @@ def test_what_diffusers_does_not_read_or_prove_is_said() -> None:
     found = runtime.platform(ask("krea-2-turbo", "model", comfy))
     assert found is not None
     assert found.verdict is Verdict.NO
-    moved = runtime.platform(ask(FLUX, "group-leaf", "nf4"))
+    moved = runtime.platform(ask(FLUX, "group-block", "nf4"))
     assert moved is not None
     assert moved.verdict is Verdict.UNKNOWN
     assert runtime.platform(ask(FLUX, "model", "nf4")) is None

@@ -180,3 +180,13 @@ def test_a_records_policy_reads_back(mode: str) -> None:
 def test_records_of_what_is_not_known_are_refused(mode: str, policy: str | None) -> None:
     with pytest.raises(OptionError):
         recorded_placement("0.42.1", mode, policy)
+
+
+def test_the_first_of_the_sequence_sends_nothing_back() -> None:
+    """It has no hook before it: what was called earlier, as an autoencoder for a picture handed in, stays there."""
+    arch, one = pipeline("flux.1-dev"), offload("model")
+    stages = tuple(stages_of(arch, usual("flux.1-dev"), one))
+    encode, decode = stages[0], stages[-1]
+    assert (encode.component.name, decode.component.name) == (arch.offload_sequence[0], arch.offload_sequence[-1])
+    _, second = held(arch, plain("flux.1-dev"), one, (decode, encode))
+    assert names_at("flux.1-dev", second, plain("flux.1-dev")) == {frozenset({"vae", "text_encoder"})}

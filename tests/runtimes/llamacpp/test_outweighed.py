@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fitcheck import api
 from fitcheck.memory.weighing import Verdict
 from fitcheck.runtimes import held
 from fitcheck.runtimes.base import Wanted
+from fitcheck.runtimes.llamacpp.estimates import architecture_of, outweighs
 from fitcheck.runtimes.llamacpp.options import TextOptions
 from fitcheck.runtimes.llamacpp.placement import arguments_of
 from fitcheck.runtimes.llamacpp.runtime import RUNTIME, _other_settings
+from fitcheck.runtimes.llamacpp.weight_placement import weight_bytes
+from fitcheck.units import GIB
 
 
 @pytest.mark.parametrize(
@@ -37,3 +42,13 @@ def test_nothing_runs_whose_weights_are_too_large(model: str, cards: str, ram: s
                 assert held.estimated(RUNTIME, change.ask)[1].verdict is Verdict.NO, change.words
     assert outweighed
     assert outweighed < len(report.cells)
+
+
+@pytest.mark.parametrize(("short", "too_large"), [(0, False), (1, True)])
+def test_weights_are_too_large_from_the_first_byte_that_lacks(short: int, too_large: bool) -> None:
+    ask = api.check("qwen3-8b", "RTX 4070", tier="Q8_0", ram="32GB", vram=2 * GIB).best.ask
+    options = arguments_of(ask.placement, ask.workload)
+    weights = weight_bytes(architecture_of(ask), ask.tier.tensors, options)
+    machine = replace(ask.machine, ram_available=weights - 2 * GIB - short)
+    assert outweighs(replace(ask, machine=machine), options) is too_large
+    assert outweighs(replace(ask, machine=replace(machine, gpus=())), options) is False

@@ -15,11 +15,14 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, machine_for
 from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
-from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
+from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 from fitcheck.runtimes.llamacpp.token_host import Host, host_generation_seconds, host_prompt_seconds
+from fitcheck.runtimes.llamacpp.token_passes import least_token_seconds
+from fitcheck.runtimes.llamacpp.token_predict import run_of
 from fitcheck.runtimes.llamacpp.token_rates import backend_of, data, fitted, generation_of, peak_of
 from fitcheck.runtimes.llamacpp.token_rows import bench_rows
 from fitcheck.runtimes.llamacpp.token_work import TokenWork
@@ -329,3 +332,34 @@ def test_measured_rates_are_inside(card: str, model: str, tier: str, measured: f
     assert found is not None
     assert found.low <= measured <= found.high
     assert found.high / found.low < 2.2
+
+
+@pytest.mark.parametrize(
+    "card", ["GB10", "Tesla P40", "Radeon 8060S", "RTX 4090", "Apple M3 Max", "Arc B580", "Radeon Instinct MI50"]
+)
+@pytest.mark.parametrize(
+    ("model", "tier"), [("qwen3-8b", "Q4_K_M"), ("qwen3-30b-a3b", "Q4_K_M"), ("qwen3-32b", "Q8_0")]
+)
+def test_no_token_is_faster_than_the_cards_memory_hands_it_out(card: str, model: str, tier: str) -> None:
+    """The bytes that a token reads over the published bandwidth: the high end lay up to a fifth beyond it."""
+    gpu = replace(machine_for(find_card(card), ram=128 * GIB).gpus[0], vram_total=128 * GIB)
+    speed = speed_of(model, tier, gpu, context=2048)
+    assert speed.generation is not None
+    assert gpu.card.memory_bandwidth is not None
+    assert speed.host_bytes_per_token == 0
+    assert speed.generation.high <= gpu.card.memory_bandwidth / speed.card_bytes_per_token * (1 + 1e-9)
+
+
+def test_no_published_row_is_faster_than_memory_nor_kept_with_such_an_end() -> None:
+    kept = data()["left_out"]
+    rows = [row for row in bench_rows()[0] if not row.prompt and str(row.index) in kept]
+    assert len(rows) > 500
+    for row in rows:
+        least = least_token_seconds(run_of(row))
+        assert row.measured * least < 0.9
+        assert kept[str(row.index)][2] * least < 1.0001, row.card
+
+
+def test_the_middle_of_the_answer_stands_for_it() -> None:
+    assert depth_of(Workload(Task.CHAT, prompt_tokens=512, new_tokens=128, context=8192)) == 576
+    assert depth_of(Workload(Task.CHAT, new_tokens=7)) == 3

@@ -107,3 +107,16 @@ def test_nothing_ever_fits_by_its_weights_alone() -> None:
     for kind, task in (("gguf", Task.CHAT), ("safetensors", Task.T2I)):
         for card in (WEIGHTS, 24 * GIB, 1024 * GIB):
             assert {cell.verdict for cell in judged(machine(card, 1024 * GIB), kind, task).cells} == {Verdict.UNKNOWN}
+
+
+@pytest.mark.parametrize(("short", "expected"), [(1, Verdict.NO), (0, Verdict.UNKNOWN)])
+@pytest.mark.parametrize("task", [Task.CHAT, Task.T2I])
+def test_without_a_card_the_weights_lie_in_system_memory(short: int, expected: Verdict, task: Task) -> None:
+    have = replace(Machine(gpus=()), ram_total=64 * GIB, ram_available=WEIGHTS - short)
+    (cell,) = judged(have, task=task).cells
+    assert cell.footprint.cards == ()
+    assert cell.footprint.host.total.best == WEIGHTS
+    assert cell.verdict is expected
+    if expected is Verdict.UNKNOWN:
+        assert "take 1.0 GiB of 1.0 GiB system memory" in cell.reason
+    assert "card" not in cell.reason

@@ -24,6 +24,8 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.tensors import TensorTable
 
 _DISTILLED_STEPS = 8
+_FAMILY = "sensenova"
+_BETWEEN = re.compile(r"[\s\-_:/]+")
 
 
 class SenseNova(Family):
@@ -40,6 +42,15 @@ class SenseNova(Family):
         """As ``data/first_seen.json`` has it, with where that is from."""
         day: str | None = load("models.families.sensenova", "first_seen")["days"].get(slug)
         return day
+
+    def named(self, text: str) -> Model | None:
+        """By words of a slug in any order, the family's among them: ``sensenova u1 8b``. Raises ModelError listing
+        several."""
+        words = set(_BETWEEN.split(text.strip().lower()))
+        meant = [slug for slug in self.slugs() if _FAMILY in words and words <= set(slug.split("-"))]
+        if len(meant) > 1:
+            raise ModelError(f"{text.strip()!r} could be {', '.join(meant)}; name one of them.")
+        return self.get(meant[0]) if meant else None
 
     def get(self, slug: str) -> Model:
         """The model with the tiers that its catalog entry lists."""
