@@ -15,7 +15,7 @@ _LEAST = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class EventSpan:
     """Events ``start`` to ``until`` of a call. ``blocks`` says how many modules of the list ``head``, from number
     ``first`` on, do the same there one after the other, 0 where it is no such run."""
 
@@ -30,10 +30,10 @@ class Stretch:
         """Events of one block."""
         return (self.until - self.start) // self.blocks
 
-    def part(self, first: int, blocks: int) -> Stretch:
+    def part(self, first: int, blocks: int) -> EventSpan:
         """Some blocks of a run, from number ``first`` on."""
         start = self.start + (first - self.first) * self.each
-        return Stretch(start, start + blocks * self.each, self.head, first, blocks)
+        return EventSpan(start, start + blocks * self.each, self.head, first, blocks)
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Listed:
     """All events of a call at some sizes and the stretches that they fall into, in order."""
 
     events: Sequence[Event]
-    stretches: Sequence[Stretch]
+    stretches: Sequence[EventSpan]
 
     @property
     def entered(self) -> Iterator[str]:
         """Paths of modules in the order in which they are entered."""
         return (event.path for event in self.events if event.kind == ENTER)
 
-    def allocations(self, run: Stretch) -> int:
+    def allocations(self, run: EventSpan) -> int:
         """Of one block of a run."""
         return sum(event.kind == ALLOCATE for event in self.events[run.start : run.start + run.each])
 
@@ -69,18 +69,18 @@ def shifted(path: str, head: str, by: int) -> str:
     return f"{head}.{int(index) + by}{dot}{rest}" if index.isdecimal() else path
 
 
-def _stretches(events: Sequence[Event]) -> Iterator[Stretch]:
+def _stretches(events: Sequence[Event]) -> Iterator[EventSpan]:
     at = 0
     for run in _runs(events):
         if run.start > at:
-            yield Stretch(at, run.start)
+            yield EventSpan(at, run.start)
         yield run
         at = run.until
     if at < len(events):
-        yield Stretch(at, len(events))
+        yield EventSpan(at, len(events))
 
 
-def _runs(events: Sequence[Event]) -> Iterator[Stretch]:
+def _runs(events: Sequence[Event]) -> Iterator[EventSpan]:
     """Blocks that do the same one after the other, as many as there are each time."""
     begun: list[_Block] = []
     for block in _blocks(events):
@@ -91,10 +91,10 @@ def _runs(events: Sequence[Event]) -> Iterator[Stretch]:
     yield from _run(begun)
 
 
-def _run(blocks: Sequence[_Block]) -> Iterator[Stretch]:
+def _run(blocks: Sequence[_Block]) -> Iterator[EventSpan]:
     if len(blocks) >= _LEAST:
         first, last = blocks[0], blocks[-1]
-        yield Stretch(first.start, last.until, first.head, first.index, len(blocks))
+        yield EventSpan(first.start, last.until, first.head, first.index, len(blocks))
 
 
 @dataclass(frozen=True, slots=True)

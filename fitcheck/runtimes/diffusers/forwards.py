@@ -12,7 +12,7 @@ from itertools import groupby
 from fitcheck.dataclass_later import dataclass
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
-from fitcheck.runtimes.diffusers.block_runs import Listed, Stretch, by_block, shifted
+from fitcheck.runtimes.diffusers.block_runs import EventSpan, Listed, by_block, shifted
 from fitcheck.runtimes.diffusers.moving_groups import MovingGroups
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event
 
@@ -99,7 +99,7 @@ class Forward:
                 made[round(-step) - 1] = None
         return [block for block in made if block is not None]
 
-    def _alike(self, run: Stretch) -> Iterator[Stretch]:
+    def _alike(self, run: EventSpan) -> Iterator[EventSpan]:
         """The run in parts whose blocks bring the same weights of the same types."""
         linears = by_block(self._linears, run.head)
 
@@ -111,7 +111,7 @@ class Forward:
             indices = list(alike)
             yield run.part(indices[0], len(indices))
 
-    def _repeat(self, call: Listed, run: Stretch) -> None:
+    def _repeat(self, call: Listed, run: EventSpan) -> None:
         """Blocks that do the same, each until what it finds was found before."""
         made, earlier, done = call.allocations(run), list[_Found](), 0
         while done < run.blocks:

@@ -18,7 +18,7 @@ from fitcheck.runtimes.diffusers.activations import Made
 from fitcheck.runtimes.diffusers.attention_flops import levels_of
 from fitcheck.runtimes.diffusers.attention_kernels import attention_factor
 from fitcheck.runtimes.diffusers.convolution_work import convolving, moved_bytes
-from fitcheck.runtimes.diffusers.formats import row_of
+from fitcheck.runtimes.diffusers.format_rows import row_of
 from fitcheck.runtimes.diffusers.laid_out import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of

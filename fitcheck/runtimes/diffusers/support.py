@@ -16,7 +16,7 @@ from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import Ask, Support
 from fitcheck.runtimes.diffusers.activations import is_traced
 from fitcheck.runtimes.diffusers.estimate import least_of
-from fitcheck.runtimes.diffusers.formats import row_of
+from fitcheck.runtimes.diffusers.format_rows import row_of
 from fitcheck.runtimes.diffusers.offloading import BLOCK, MODEL, NONE, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.stages import DECODE, is_upcast
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of

@@ -16,7 +16,7 @@ from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.runtimes.base import Ask, Wanted
 from fitcheck.runtimes.diffusers import block_runs, forwards, replay
-from fitcheck.runtimes.diffusers.block_runs import Listed, Stretch, shifted
+from fitcheck.runtimes.diffusers.block_runs import EventSpan, Listed, shifted
 from fitcheck.runtimes.diffusers.offloading import offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.runtime import RUNTIME
@@ -46,7 +46,7 @@ def peaks(ask: Ask, allocator: CachingAllocator | None = None) -> list[tuple[int
 def whole(call: Call, sizes: block_runs.Sizes) -> Listed:
     """All events, none of them in a run."""
     events = list(call.events(dict(sizes)))
-    return Listed(events, (Stretch(0, len(events)),))
+    return Listed(events, (EventSpan(0, len(events)),))
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_any_blocks_are_passed_over_or_replayed_alike(
         places = sorted((block.address, block.size) for block in left)
         return allocator.peak_allocated, allocator.peak_reserved, allocator.layout(), places, sorted(moving.loaded)
 
-    everything = Listed(events, (Stretch(0, len(events)),))
+    everything = Listed(events, (EventSpan(0, len(events)),))
     assert ends(Listed(events, tuple(block_runs._stretches(events)))) == ends(everything)
 
 
