@@ -22,9 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from token_left_out import LeftOut, generation_key, machine_of, model_of, undescribed_hosts, vendor_of
+from token_left_out import (
+    LeftOut,
+    generation_key,
+    left_out_rates,
+    machine_of,
+    model_of,
+    undescribed_hosts,
+    vendor_of,
+)
 from token_parameters import ASSUMED, STAGES, Stage
-from token_widths import COVERED, Line, ignorance, left_out_rates, models_report, report, tables
+from token_widths import COVERED, Line, ignorance, models_report, report, tables
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows

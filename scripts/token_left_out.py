@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
-from fitcheck.runtimes.llamacpp.seconds import unknown_factors
+from fitcheck.runtimes.llamacpp.seconds import below, unknown_factors
+from fitcheck.runtimes.llamacpp.token_passes import least_token_seconds
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 from fitcheck.runtimes.llamacpp.token_spread import half_width, pool_name, traits_of
+from fitcheck.units import Interval
 
 OWN_CARD, OWN_HOST = "H100 SXM", "CPU: Intel Xeon with AMX"
 # 14 threads pinned to six cores, which run 12: neither decoding nor copies are what such a processor does otherwise
@@ -123,3 +125,21 @@ def vendor_of(row: BenchRow) -> str:
 
 def single(row: BenchRow) -> str:
     return row.regime.replace("several cards, ", "")
+
+
+def fastest(row: BenchRow, best: float, high: float) -> float:
+    """The high end as an answer has it: no token is faster than the cards' memories."""
+    least = 0.0 if row.prompt else least_token_seconds(token_predict.run_of(row))
+    return below(Interval(best, best, high), least).high
+
+
+def left_out_rates(outs: dict[str, LeftOut], alone: dict[str, Table]) -> dict[str, list[float]]:
+    """By row: [best, low, high] of the rate with the row's card left out of constants and widths."""
+    found = {}
+    for out in outs.values():
+        for i, row in enumerate(out.rows):
+            best = row.measured * math.exp(-float(out.card[i]))
+            low, high = out.halves(i, alone[machine_of(row)])
+            ends = (best, best * math.exp(-low), fastest(row, best, best * math.exp(high)))
+            found[str(row.index)] = [float(f"{rate:.5g}") for rate in ends]
+    return found

@@ -6,7 +6,6 @@ that intervals get, and the tables of what they hold.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,12 +28,8 @@ from token_left_out import (
     vendor_of,
 )
 
-from fitcheck.runtimes.llamacpp.seconds import below
-from fitcheck.runtimes.llamacpp.token_passes import least_token_seconds
-from fitcheck.runtimes.llamacpp.token_predict import run_of
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 from fitcheck.runtimes.llamacpp.token_spread import OLD, SEVERAL, ran_name
-from fitcheck.units import Interval
 
 # Half-widths are set to hold 0.9 of the rows of a card that nothing was fitted on: by the conformal count, that of one
 # more card, where there are about fifty
@@ -386,22 +381,4 @@ def ignorance(outs: dict[str, LeftOut]) -> list[tuple[str, int, float, float]]:
                     inside = (-lows <= errors) & (errors <= highs)
                     width = float(np.median(np.exp(lows + highs)))
                     found.append((f"{kind} {name}: {stage}", len(at), float(np.mean(inside)), width))
-    return found
-
-
-def fastest(row: BenchRow, best: float, high: float) -> float:
-    """The high end as an answer has it: no token is faster than the cards' memories."""
-    least = 0.0 if row.prompt else least_token_seconds(run_of(row))
-    return below(Interval(best, best, high), least).high
-
-
-def left_out_rates(outs: dict[str, LeftOut], alone: dict[str, Table]) -> dict[str, list[float]]:
-    """By row: [best, low, high] of the rate with the row's card left out of constants and widths."""
-    found = {}
-    for out in outs.values():
-        for i, row in enumerate(out.rows):
-            best = row.measured * math.exp(-float(out.card[i]))
-            low, high = out.halves(i, alone[machine_of(row)])
-            ends = (best, best * math.exp(-low), fastest(row, best, best * math.exp(high)))
-            found[str(row.index)] = [float(f"{rate:.5g}") for rate in ends]
     return found

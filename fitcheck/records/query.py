@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError, MissingExtraError, OptionError, RecordError, extra
 from fitcheck.records.bounded import read_bounded
+from fitcheck.records.query_bounds import bounded
 
 if TYPE_CHECKING:
     import duckdb
@@ -114,8 +114,6 @@ FILTERS = ("model", "card", "tier", "mode", "runtime", "kind", "task")
 _MEMORY = "2GB"
 _MOST_ROWS = 1_000_000
 _MOST_CELLS_BYTES = 1 << 30
-_MOST_MORE_BYTES = 4 << 30  # twice what the engine counts: the memory of its threads comes on top
-_MOST_SECONDS = 8.0  # a million records are grouped in one
 # texts handed to the engine at once
 _BATCH_BYTES = 64 << 20
 
@@ -272,53 +270,6 @@ def _quoted(text: object) -> str:
 
 
 @contextlib.contextmanager
-def _bounded(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Ends what ``connection`` works on after ``_MOST_SECONDS`` with an InputError that says so."""
-    stopped = threading.Event()
-
-    def stop() -> None:
-        stopped.set()
-        connection.interrupt()
-
-    clock = threading.Timer(_MOST_SECONDS, stop)
-    clock.daemon = True
-    clock.start()
-    try:
-        with _bounded_memory():
-            yield
-    except KeyboardInterrupt as error:
-        if not stopped.is_set():
-            raise
-        raise OptionError(
-            f"the query takes longer than {_MOST_SECONDS:g} s; narrow it, or put the records into one file with "
-            "`fitcheck results compact` and ask that in an engine of your own."
-        ) from error
-    finally:
-        clock.cancel()
-
-
-@contextlib.contextmanager
-def _bounded_memory() -> Iterator[None]:
-    """A limit of the process's memory, on Linux: a function that makes one huge value asks the system for it beside
-    what the engine counts, and nothing interrupts it."""
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    except (ImportError, OSError, ValueError):
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = pages * resource.getpagesize() + _MOST_MORE_BYTES
-    bounds = [wanted, *(one for one in (soft, hard) if one != resource.RLIM_INFINITY)]
-    resource.setrlimit(resource.RLIMIT_AS, (min(bounds), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-@contextlib.contextmanager
 def _as_input_errors() -> Iterator[None]:
     import duckdb
 
@@ -338,7 +289,7 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[ob
     """The result of one SELECT. Raises InputError with the engine's first line when it is refused."""
     import duckdb
 
-    with _bounded(connection), _as_input_errors():
+    with bounded(connection), _as_input_errors():
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise OptionError(
@@ -376,7 +327,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
     """The rows by column. Raises InputError for more than a million of them or a gibibyte of text."""
     found: list[dict[str, Any]] = []
     size, names = 0, result.columns
-    with _bounded(result.connection), _as_input_errors():
+    with bounded(result.connection), _as_input_errors():
         running = result.connection.execute(result.sql, result.parameters)
         while part := running.fetchmany(64):
             found += [dict(zip(names, row, strict=True)) for row in part]
@@ -407,7 +358,7 @@ def export(
     """The rows of a query as a Parquet file, whole or not at all. Raises InputError when it cannot be written."""
     with _parquet(out) as temporary:
         result = run(open_records(*sources, refused=refused, writable=temporary), sql, parameters)
-        with _bounded(result.connection), _as_input_errors():
+        with bounded(result.connection), _as_input_errors():
             result.relation().write_parquet(str(temporary), compression="zstd")
 
 

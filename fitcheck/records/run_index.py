@@ -13,13 +13,14 @@ from dataclasses import asdict, field, fields
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 from zlib import crc32
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task
 from fitcheck.records.bounded import read_bounded
+from fitcheck.records.packed_runs import PackedRuns
 from fitcheck.records.run import CellKey, Run, TokenTest, once, sizes_of, tuples
 
 BENCH = "fitcheck-bench"
@@ -37,53 +38,6 @@ _LINKS = '"links":['
 _BETWEEN = f"\n],{_LINKS}"
 # (bytes of a block, B/s of its copies), by size
 Blocks = tuple[tuple[int, float], ...]
-
-
-class PackedRuns(Sequence[Run]):
-    """The runs of a packed file, each read when it is asked for: a question needs those of one card and its kin."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        """``lines`` are runs as ``pack`` writes them."""
-        self._lines, self._made = lines, dict[int, Run]()
-        self._by_card: dict[str, list[int]] = {}
-        self._by_model: dict[str, list[int]] = {}
-        for at, line in enumerate(lines):
-            self._by_card.setdefault(_text_of(line, "card"), []).append(at)
-            self._by_model.setdefault(_text_of(line, "model"), []).append(at)
-
-    @property
-    def cards(self) -> Iterable[str]:
-        """Slugs of the cards that there are runs of."""
-        return self._by_card
-
-    def of_card(self, card: str) -> list[Run]:
-        """The runs of one card."""
-        return [self[at] for at in self._by_card.get(card, ())]
-
-    def of_model(self, model: str) -> list[Run]:
-        """The runs of one model."""
-        return [self[at] for at in self._by_model.get(model, ())]
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    @overload
-    def __getitem__(self, at: int) -> Run: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[Run]: ...
-
-    def __getitem__(self, at: int | slice) -> Run | list[Run]:
-        if isinstance(at, slice):
-            return [self[one] for one in range(*at.indices(len(self)))]
-        if at not in self._made:
-            self._made[at] = _row_of(json.loads(self._lines[at]))
-        return self._made[at]
-
-
-def _text_of(line: str, name: str) -> str:
-    """The first text of that name in a line of a packed file; slugs have no sign that is written otherwise."""
-    return line.partition(f'"{name}":"')[2].partition('"')[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,14 +253,6 @@ def pack(index: Index) -> bytes:
 def _sparse(values: dict[str, Any]) -> dict[str, Any]:
     """Without what every reader takes to be so."""
     return {name: value for name, value in values.items() if value is not None and _USUAL.get(name, ...) != value}
-
-
-def _row_of(values: dict[str, Any]) -> Run:
-    cell = values.pop("cell")
-    cell["sizes"] = tuple((name, tuples(value)) for name, value in cell["sizes"])
-    values["tests"] = tuple(TokenTest(**test) for test in values.get("tests", ()))
-    values["settings"] = tuple((name, value) for name, value in values.get("settings", ()))
-    return Run(cell=CellKey(**cell), **values)
 
 
 def _link_of(values: dict[str, Any]) -> LinkRow:

@@ -17,7 +17,7 @@ import pytest
 from record_samples import NOW, card, document, make_link, make_llm, make_pass, model, protocol, samples
 
 from fitcheck.models.workload import Task, Workload
-from fitcheck.records import run_index, schema, store
+from fitcheck.records import packed_runs, run_index, schema, store
 from fitcheck.records.run import CellKey, Run
 from fitcheck.records.run_index import Index
 from fitcheck.records.sampling import varied
@@ -169,13 +169,13 @@ def test_of_a_packed_file_no_more_runs_are_read_than_are_asked_for(
     file.write_bytes(run_index.pack(there))
     monkeypatch.setattr(run_index, "INDEX", file)
     read: list[str] = []
-    row_of = run_index._row_of
+    row_of = packed_runs.row_of
 
     def counted(values: dict[str, Any]) -> Run:
         read.append(values["card"])
         return row_of(values)
 
-    monkeypatch.setattr(run_index, "_row_of", counted)
+    monkeypatch.setattr(packed_runs, "row_of", counted)
     run_index.accepted.cache_clear()
     try:
         packed = run_index.accepted()

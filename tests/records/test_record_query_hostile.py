@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from record_samples import make_pass
 
 from fitcheck.errors import InputError, OptionError, RecordError
-from fitcheck.records import query, store
+from fitcheck.records import query, query_bounds, store
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_any_json_beside_a_record_leaves_it_readable(fields: dict[str, object], 
     ],
 )
 def test_a_query_without_end_is_ended(sql: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query, "_MOST_SECONDS", 0.3)
+    monkeypatch.setattr(query_bounds, "MOST_SECONDS", 0.3)
     begun = time.monotonic()
     with pytest.raises(OptionError, match=r"takes longer than 0\.3 s; narrow it"):
         query.rows(query.run(query.open_records(tree), sql))

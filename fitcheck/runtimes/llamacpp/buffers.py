@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture,
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, TENSOR, LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import Beside, beside_model
-from fitcheck.runtimes.llamacpp.builds import Build, newest_build
+from fitcheck.runtimes.llamacpp.builds_spanned import build_words
 from fitcheck.runtimes.llamacpp.caches import LayerCache, cache_sums, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
 from fitcheck.runtimes.llamacpp.graph_traits import has_trait
@@ -218,7 +218,8 @@ def on_cards(
         placed = (weights.cards[index], attention[index], recurrent[index], buffers.cards[index], count)
         cards.append(DeviceMemory(*placed, beside=beside.cards[index]))
     totals = tuple(
-        _widened(_card_total(card, architecture, options), beside.slack[index]) for index, card in enumerate(cards)
+        _card_total(card, architecture, options) + Interval(-beside.slack[index], 0, beside.slack[index])
+        for index, card in enumerate(cards)
     )
     return OnCards(tuple(cards), totals, devices, weights, buffers, beside, (attention[HOST], recurrent[HOST]))
 
@@ -325,10 +326,6 @@ def host_process() -> int:
     return round(amount * MIB)
 
 
-def _widened(total: Interval[int], slack: int) -> Interval[int]:
-    return Interval(total.low - slack, total.best, total.high + slack)
-
-
 def not_modelled(architecture: LanguageArchitecture, options: LlamaOptions) -> str | None:
     """Why the compute buffers of such a run are only bounded, in a clause; ``None`` where they are predicted."""
     if options.build.fork and architecture.latent is not None:
@@ -366,30 +363,6 @@ def _on_card(card: DeviceMemory, total: Interval[int]) -> CardMemory:
     return CardMemory(phases, allocated=buffers, reserved=buffers, card=total, required=total)
 
 
-def over_builds(footprint: Footprint, others: Mapping[Build, Sequence[Interval[int]]]) -> Footprint:
-    """``footprint``, the newest build's, with cards' intervals that hold those of ``others`` too."""
-    cards = []
-    for index, memory in enumerate(footprint.cards):
-        totals = [other[index] for other in others.values()]
-        low = min([memory.card.low, *(total.low for total in totals)])
-        high = max([memory.card.high, *(total.high for total in totals)])
-        spanned = Interval(low, memory.card.best, high)
-        cards.append(replace(memory, card=spanned, required=spanned))
-    oldest = min(build.day for build in others)
-    words = f"; the card's interval spans builds since {oldest:%B %Y} (--build names one)"
-    said = tuple(
-        f"{one} known, {newest_build().day}{words}" if one == _build_words(newest_build()) else one
-        for one in footprint.assumptions
-    )
-    return replace(footprint, cards=tuple(cards), assumptions=said)
-
-
-def _build_words(build: Build) -> str:
-    newest = newest_build().day
-    ahead = f", after the newest that is known ({newest}), taken as that one" if build.day > newest else ""
-    return f"llama.cpp build: {build}{ahead}"
-
-
 def _host_memory(
     host: DeviceMemory, used: int, options: LlamaOptions, copied: tuple[Repacked, ...], *, pins: bool
 ) -> HostMemory:
@@ -411,7 +384,7 @@ def _host_memory(
 
 def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> tuple[str, ...]:
     said = list(architecture.unknown)
-    said.append(_build_words(options.build))
+    said.append(build_words(options.build))
     if options.build.fork:
         said.append("ik_llama.cpp's compute buffers follow switches such as -amb and -rtr and are only bounded here")
     if options.flash_attention is None:

@@ -21,11 +21,13 @@ from fitcheck.runtimes.figures import Figure
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded_options
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, not_modelled, over_builds
+from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.builds import FORK
+from fitcheck.runtimes.llamacpp.builds_spanned import over_builds
 from fitcheck.runtimes.llamacpp.defaults import defaults
+from fitcheck.runtimes.llamacpp.details import details_of
 from fitcheck.runtimes.llamacpp.drafted_speed import drafted_rates
-from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
+from fitcheck.runtimes.llamacpp.drafting import unknown_draft
 from fitcheck.runtimes.llamacpp.estimates import (
     architecture_of,
     estimate_of,
@@ -218,13 +220,7 @@ class LlamaCpp(Runtime):
     def details(self, ask: Ask, footprint: Footprint) -> dict[str, Any]:
         """The options in llama.cpp's names and the bytes of each buffer by device."""
         assert isinstance(footprint.layout, LlamaEstimate)
-        options = footprint.layout.options
-        found = {"options": _options_json(options), "buffers": _buffers_json(footprint.layout)}
-        drafting, draft = footprint.layout.draft, draft_among(ask.tier.companions)
-        if drafting is not None and draft is not None:
-            named = {"model": draft.name, "tier": draft.kind, "file": draft.path or draft.file or None}
-            found["draft"] = {**named, "options": _options_json(drafting.options), "buffers": _buffers_json(drafting)}
-        return found
+        return details_of(footprint.layout, ask.tier)
 
     def notes(self, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
         """The context that was taken or is too long, the split over cards, and a host bandwidth that was assumed."""
@@ -378,29 +374,6 @@ def _vendor_support(card: Card) -> Support | None:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-def _options_json(options: LlamaOptions) -> dict[str, Any]:
-    return {
-        "gpu_layers": options.gpu_layers,
-        "n_cpu_moe": options.cpu_moe_layers,
-        "cache_type_k": options.cache_type_k,
-        "cache_type_v": options.cache_type_v,
-        "batch": options.batch,
-        "ubatch": options.micro_batch,
-        "sequences": options.slots,
-        "flash_attention": options.flash,
-        "build": str(options.build),
-        "build_date": options.build.day.isoformat(),
-    }
-
-
-def _buffers_json(result: LlamaEstimate) -> dict[str, Any]:
-    def device(memory: DeviceMemory) -> dict[str, int]:
-        kinds = ("weights", "kv_cache", "recurrent", "compute", "output", "beside", "layers")
-        return {kind: getattr(memory, kind) for kind in kinds}
-
-    return {"cards": [device(card) for card in result.cards], "host": device(result.host)}
 
 
 RUNTIME = LlamaCpp()
