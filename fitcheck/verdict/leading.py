@@ -40,16 +40,15 @@ def that_may_lead(
     """The cells of ``asks`` among which the one is that leads all of them. ``hoped`` are levels that theirs are not
     better than, ``weighed`` gives what a cell holds, ``timed`` all of it, and ``waits`` how long it is waited for
     where that is known before."""
-    waiting = list[_Waiting]()
-    for at, (one, level) in enumerate(zip(asks, hoped, strict=True)):
-        wait = None if level is None else waits(*one)
-        waiting.append((standing(level, one[1]), wait or 0.0, at, None))
+    waiting: list[_Waiting] = [
+        (standing(level, ask), at, None) for at, ((_, ask), level) in enumerate(zip(asks, hoped, strict=True))
+    ]
     heapify(waiting)
     found: list[Cell] = []
     alike: list[Cell] = []
     reached = _ANYWHERE
     while waiting:
-        stands, wait, at, cell = heappop(waiting)
+        stands, at, cell = heappop(waiting)
         if stands != reached:
             found += alike
             alike, reached = [], stands
@@ -57,27 +56,28 @@ def that_may_lead(
                 break
         runtime, ask = asks[at]
         if cell is None:
-            if _is_too_slow(wait, ask, alike, stands):
+            if (most := _longest_wait(ask, alike, stands)) is not None and (waits(runtime, ask) or 0.0) > most:
                 continue
             cell = weighed(runtime, ask)
         stood = standing(cell.level, ask)
         if stood == stands:
             alike.append(timed(cell))
         else:
-            heappush(waiting, (stood, wait, at, cell))
+            heappush(waiting, (stood, at, cell))
     return found + alike
 
 
-# where it stands, how long it is waited for (0: not known), its number among the asks, and what is known of it
-_Waiting = tuple[Standing, float, int, WeighedCell | None]
+# where it stands, its number among the asks, and what is known of it
+_Waiting = tuple[Standing, int, WeighedCell | None]
 
 
-def _is_too_slow(wait: float, ask: Ask, alike: Sequence[Cell], stands: Standing) -> bool:
-    """Whether a cell that stands at best as those ``alike`` is waited for so much longer than one of them that it
-    cannot lead: of what runs the quickest compete on quality (``order.by_waiting``), of the rest the quickest leads."""
+def _longest_wait(ask: Ask, alike: Sequence[Cell], stands: Standing) -> float | None:
+    """How long a cell that stands at best as those ``alike`` is waited for at most where it can lead: of what runs the
+    quickest compete on quality (``order.by_waiting``), of the rest the quickest leads. ``None`` where none of them is
+    as good."""
     rivals = [cell for cell in alike if cell.tier.published or not ask.tier.published]
     quickest = min((wait_of(cell.seconds, cell.workload) for cell in rivals if _is_as(cell, stands)), default=None)
-    return quickest is not None and wait > quickest * (1.0 if stands[0] == Verdict.NO.rank else NEAR)
+    return None if quickest is None else quickest * (1.0 if stands[0] == Verdict.NO.rank else NEAR)
 
 
 def _is_as(cell: Cell, stands: Standing) -> bool:

@@ -13,6 +13,7 @@ from fitcheck.hardware.machine import Machine
 from fitcheck.memory.constants import measured_capability
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.families.pipeline.schemes import scheme
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
@@ -232,8 +233,8 @@ class Diffusers(Runtime):
     def host_bytes(self, run: Run) -> int | None:
         """Nothing where bitsandbytes makes the weights as they are loaded: a process then holds most while those in 16
         bits wait for it, as many as the loader reads at once."""
-        ask = self.ask_of(run)
-        return None if ask is not None and ask.tier.format == "bitsandbytes" else super().host_bytes(run)
+        denoiser = scheme(run.cell.tier.partition("+")[0])
+        return None if denoiser.format == "bitsandbytes" else super().host_bytes(run)
 
     def rests_on(self, record: str) -> RestsOn:
         """What stands beside the constants in ``data/allocator.json``."""

@@ -21,7 +21,7 @@ from fitcheck.models.families.pipeline import gguf_mixture
 from fitcheck.models.families.pipeline.architecture import Component, PipelineArchitecture
 from fitcheck.models.families.pipeline.schemes import Scheme, Stored
 from fitcheck.models.families.pipeline.tables import entries
-from fitcheck.models.families.pipeline.tiers import PipelineTable
+from fitcheck.models.families.pipeline.tiers import PipelineTable, component_types
 from fitcheck.models.model import Tier
 from fitcheck.models.quant import TYPES, tensor_bytes
 from fitcheck.runtimes.diffusers import packed
@@ -155,10 +155,10 @@ def left_behind(tier: Tier, component: str) -> int:
     """Bytes of a component that stay on the card once its weights have gone back to the host: bitsandbytes' 8-bit
     matrices are loaded there, and moving a module puts new data into each parameter, but not into what it keeps beside
     (bitsandbytes 0.50.2, nn/modules.py, ``Int8Params.CB``; torch 2.11, ``Module._apply``, which sets ``.data``)."""
-    table = tier.tensors
-    if not isinstance(table, PipelineTable) or table.scheme_of(component).format != "bitsandbytes":
+    if not isinstance(tier.tensors, PipelineTable):
         return 0
-    return sum(rounded(one.nbytes) for one in table.where(branch=component) if one.type == "I8")
+    of = (one for one in tier.tensors.parts if one[0].name == component and one[1].format == "bitsandbytes")
+    return sum(component_types(*one).get("I8", 0) for one in of)
 
 
 @lru_cache(maxsize=1024)
