@@ -137,3 +137,10 @@ def test_without_peft_a_lora_is_refused_before_a_process_is_started(monkeypatch:
     monkeypatch.setattr("bench.engines.diffusers.put_beside.find_spec", lambda name: None)
     with pytest.raises(MeasurementError, match="--load-lora-weights: diffusers needs peft for it"):
         DRIVER.check(job("flux.1-dev", "bf16", "none", load_lora_weights=True))
+
+
+def test_a_decoder_that_is_cast_up_finds_its_files_in_the_type_they_were_written_in() -> None:
+    """What the estimate says ``no`` for: fails when diffusers learns it."""
+    engine, watch = engine_of("sdxl", "fp16", "group-leaf", offload_to_disk=True)
+    with pytest.raises(RuntimeError, match="should be the same"):
+        engine.run(watch)
