@@ -1,8 +1,8 @@
 """What the estimator says of a series of pipelines before it runs: ``benchmarks/pipelines_h100/predict.py PLAN``.
 
 PLAN is a plan of ``bench.engines.diffusers.pipeline_series``. Prints a JSON list, one cell a line: memory in GiB as
-best (low-high), the least that works, and seconds with nothing of the machine known, on an H100 of 80 GB. Needs the
-extra ``bench``.
+best (low-high), the least that works, and seconds with nothing of the machine known, on an H100 of 80 GB; ``unknown``
+says of what is beside the pipeline that none of these has it. Needs the extra ``bench``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def _said(job: Job, *, warm: bool) -> dict[str, Any]:
     footprint = runtime.footprint(ask)
     duration = runtime.duration(ask, footprint)
     (card,) = footprint.cards
+    said = runtime.platform(ask)
     return {
+        **({"unknown": said.reason} if said is not None else {}),
         **{name: _gib(getattr(card, name)) for name in ("allocated", "reserved", "required")},
         "host": _gib(footprint.host.total),
         "seconds": _words(duration.seconds, 1) if duration and duration.seconds else None,

@@ -65,7 +65,7 @@ class Run:
     """One pass or token test in short. Bytes and seconds; ``seconds`` is the median of the timed runs, ``None`` for a
     probe, which ran fewer steps than its workload. ``cap`` is the memory limit that a larger card was given, in bytes;
     ``works`` and ``fails`` the caps between which a search ended; ``warm`` says that passes came before the measured
-    ones, ``bench`` that fitcheck's own bench ran it.
+    ones, of this size or of another that the same process ran, ``bench`` that fitcheck's own bench ran it.
 
     ``cards`` of the kind took part; ``before`` is what the card held before the run, ``requested`` what an allocation
     asked for that failed; ``ram`` the system memory in all. ``machine`` tells machines apart without naming any;

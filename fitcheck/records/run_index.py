@@ -303,7 +303,7 @@ def _row(document: dict[str, Any], own: bool) -> Run:
         prompt_tokens=workload.get("prompt_tokens"),
         attention=runtime.get("attention"),
         compute_capability=card.get("compute_capability"),
-        warm=protocol["warmup"] > 0,
+        warm=protocol["warmup"] > 0 or protocol.get("fresh_process") is False,
         bench=document["source"]["tool"] == BENCH,
         works=(document.get("limit") or {}).get("works"),
         fails=(document.get("limit") or {}).get("fails"),

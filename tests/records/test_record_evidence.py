@@ -364,3 +364,9 @@ def test_of_runs_that_are_alike_a_dozen_are_looked_at() -> None:
     found = [one.id for one in varied([*alike, failed, other], 40)]
     assert found == ["alike 0", "other", *(f"alike {number}" for number in range(1, 12))]
     assert varied([*alike, other], 2) == [alike[0], other]
+
+
+@pytest.mark.parametrize(("warmup", "fresh", "warm"), [(0, True, False), (1, True, True), (0, False, True)])
+def test_a_later_size_of_a_process_finds_what_the_passes_before_left(warmup: int, fresh: bool, warm: bool) -> None:
+    (run,) = index(make_pass(protocol=protocol(warmup=warmup, fresh_process=fresh))).rows
+    assert run.warm is warm

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from bench.engines.base import Driver, Engine
+from bench.engines.diffusers.put_beside import kind_of, require_peft
 from bench.engines.diffusers.recipes import known, recipe
 from bench.job import Job, Request
 from fitcheck.errors import OptionError
@@ -25,7 +26,6 @@ class PipelineDriver(Driver):
     """See ``bench.engines.base.Driver``. Pipelines compute in the types of their components, so no one type is said."""
 
     name = "diffusers"
-    unheard = frozenset({"free_text_encoder", "offload_to_disk", "load_lora_weights", "controlnet"})
 
     def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
         """No offload, and few steps: what a step takes is what is asked."""
@@ -50,6 +50,10 @@ class PipelineDriver(Driver):
             )
         if tier.format == "bitsandbytes" and find_spec(tier.format) is None:
             raise OptionError(f"--tier: {job.tier} is made by bitsandbytes; get it with: pip install bitsandbytes")
+        if job.placement.get("controlnet"):
+            kind_of(recipe(job.model, bool(job.workload.references)))
+        if job.placement.get("load_lora_weights"):
+            require_peft()
         if job.gguf is not None:
             raise OptionError("--gguf: pipelines run with synthetic weights only; leave it out.")
 

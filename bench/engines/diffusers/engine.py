@@ -8,24 +8,30 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import nn
 
-from bench.engines.diffusers import bitsandbytes_weights
+from bench.engines.diffusers import bitsandbytes_weights, lora
 from bench.engines.diffusers.building import empty_module, materialize, narrow_buffers, parameters_of, pipeline_of
+from bench.engines.diffusers.freeing import free
 from bench.engines.diffusers.placing import place
-from bench.engines.diffusers.recipes import ComponentRecipe, recipe
+from bench.engines.diffusers.put_beside import CONTROLNET, kind_of, with_controlnet
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, recipe
 from bench.engines.diffusers.synthetic_weights import Synthetic, quantize
 from bench.engines.diffusers.tier_weights import LAYERWISE, quantized_types
 from bench.engines.diffusers.tiny import tiny
 from bench.job import Job
 from bench.told import LoadReport, Observer, PassReport
+from fitcheck.errors import MeasurementError
 from fitcheck.models import catalog
+from fitcheck.models.families.pipeline.architecture import TEXT_ENCODER
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.models.workload import Workload
+from fitcheck.runtimes.diffusers.offloading import MODEL, NONE
 
 _TYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float8_e4m3fn: "F8_E4M3"}
 
@@ -36,7 +42,12 @@ class PipelineEngine:
     def __init__(self, cell: Job) -> None:
         self.cell, self.workload = cell, cell.workload
         found = recipe(cell.model, bool(cell.workload.references))
-        self.recipe = tiny(found) if cell.tiny else found
+        plain = tiny(found) if cell.tiny else found
+        self._control = kind_of(plain).picture if cell.placement.get("controlnet") else ""
+        self.recipe = with_controlnet(plain) if self._control else plain
+        self._folder = TemporaryDirectory() if cell.placement.get("offload_to_disk") else None
+        self._encoders = _freed_encoders(cell, self.recipe)
+        self._freed: tuple[str, ...] = ()
         self._pipeline: Any = None
         self.tensors: list[Tensor] = []
 
@@ -47,10 +58,12 @@ class PipelineEngine:
             source = Synthetic(self.cell.seed)
             modules = {name: self._module(name, part, source) for name, part in self.recipe.parts.items()}
             source.finish()
-            table = TensorTable(self.tensors)
             self._pipeline = pipeline_of(self.recipe, modules, self.recipe.text)
             self._pipeline.set_progress_bar_config(disable=True)
-            place(self._pipeline, self.cell.placement, self.cell.device)
+            if self.cell.placement.get("load_lora_weights"):
+                self._load_lora(source)
+            table = TensorTable(self.tensors)
+            self._place()
             gc.collect()
             device = _bytes(modules, "cuda")
         return LoadReport(
@@ -65,6 +78,23 @@ class PipelineEngine:
             seconds=time.perf_counter() - started,
             type_bytes=table.bytes_by_type,
         )
+
+    def _place(self) -> None:
+        folder = None if self._folder is None else self._folder.name
+        place(self._pipeline, self.cell.placement, self.cell.device, folder)
+
+    def _load_lora(self, source: Synthetic) -> None:
+        """Beside the first denoiser, before anything is placed: hooks that are there do not know what comes later."""
+        name = self.recipe.denoisers[0]
+
+        def made(full: str, one: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+            self.tensors.append(Tensor(full, tuple(one.shape), _TYPES[dtype], branch=name))
+            return source.dense(full, one, dtype)
+
+        dtype = getattr(torch, self.recipe.parts[name].computes)
+        matrices = lora.matrices(self._pipeline, name, dtype, made)
+        source.finish()
+        self._pipeline.load_lora_weights(matrices)
 
     def _module(self, name: str, part: ComponentRecipe, source: Synthetic) -> nn.Module:
         module = empty_module(part)
@@ -106,12 +136,14 @@ class PipelineEngine:
 
     def run(self, observer: Observer) -> PassReport:
         """One call of the pipeline: encode, denoise and decode measured apart."""
+        self._remake_freed()
         clock = PhaseClock(observer, self.cell.device)
         pipeline, work = self._pipeline, self.workload
         generator = torch.Generator("cpu").manual_seed(self.cell.seed)
         if self.recipe.has_guider:  # which no argument of the call reaches
             pipeline.guider.guidance_scale = work.cfg
-        with torch.no_grad(), clock.watching(pipeline, self.recipe.denoisers):
+        stepping = (*self.recipe.denoisers, *([CONTROLNET] if self._control else []))
+        with torch.no_grad(), clock.watching(pipeline, stepping), self._freeing(stepping):
             result = pipeline(
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
                 generator=generator, output_type="pt", return_dict=False,
@@ -134,10 +166,43 @@ class PipelineEngine:
         )
 
     def _pictures(self) -> dict[str, Any]:
-        """The arguments by which the pipeline is handed the workload's reference images: grey ones of their sizes."""
+        """The arguments by which the pipeline is handed pictures, grey ones: the workload's references of their sizes,
+        and of the output's size what guides a ControlNet."""
+        if self._control:
+            return {self._control: Image.new("RGB", (self.workload.width, self.workload.height), "grey")}
         made = [Image.new("RGB", size, "grey") for size in self.workload.references]
         style = self.recipe.style
         return dict.fromkeys(style.pictures, made if style.listed else made[0]) if made else {}
+
+    @contextmanager
+    def _freeing(self, stepping: tuple[str, ...]) -> Iterator[None]:
+        """Text encoders go when the first step begins: no pipeline needs them from then on."""
+        pipeline, names = self._pipeline, self._encoders
+
+        def let_go(*_: Any) -> None:
+            if not self._freed:
+                self._freed = names
+                free(pipeline, names, self.cell.device)
+
+        modules = [getattr(pipeline, name) for name in (stepping if names else ())]
+        handles = [one.register_forward_pre_hook(let_go, prepend=True) for one in modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _remake_freed(self) -> None:
+        """Text encoders that the call before let go are made and placed again, as a program loads them again."""
+        if not self._freed:
+            return
+        source, told = Synthetic(self.cell.seed), len(self.tensors)
+        for name in self._freed:
+            setattr(self._pipeline, name, self._module(name, self.recipe.parts[name], source))
+        source.finish()
+        del self.tensors[told:]  # the same as before
+        self._freed = ()
+        self._place()
 
     def resize(self, workload: Workload) -> None:
         """The next passes run another size."""
@@ -147,6 +212,17 @@ class PipelineEngine:
         """Give memory back; the engine cannot run again."""
         self._pipeline = None
         gc.collect()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def _freed_encoders(cell: Job, found: Recipe) -> tuple[str, ...]:
+    """The components that go once the prompt is encoded. Raises MeasurementError for a mode that moves their layers."""
+    if not cell.placement.get("free_text_encoder"):
+        return ()
+    if cell.placement.mode not in (NONE, MODEL):
+        raise MeasurementError(f"--free-text-encoder: goes with modes {NONE} and {MODEL}, not {cell.placement.mode}.")
+    return tuple(one.name for one in found.architecture.components if one.role == TEXT_ENCODER)
 
 
 def _made(result: Any) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from fitcheck.errors import MeasurementError
 from fitcheck.runtimes.base import Placement
 
 
-def place(pipeline: Any, placement: Placement, device: str) -> None:
-    """Puts the pipeline where the placement says. Raises InputError for a mode that diffusers does not have.
+def place(pipeline: Any, placement: Placement, device: str, folder: str | None = None) -> None:
+    """Puts the pipeline where the placement says, groups into files below ``folder`` where there is one. Raises
+    InputError for a mode that diffusers does not have.
 
     On a CPU there is nowhere to offload to: accelerate's hooks run there as well, streams do not.
     """
@@ -26,7 +28,7 @@ def place(pipeline: Any, placement: Placement, device: str) -> None:
         if device == "cuda":
             pipeline.enable_sequential_cpu_offload()
     elif mode.startswith("group-"):
-        _group(pipeline, mode, placement, device)
+        _group(pipeline, mode, placement, device, folder)
     else:
         raise MeasurementError(f"mode: the bench does not place {mode!r}.")
     vae = str(placement.get("vae") or "")
@@ -36,7 +38,7 @@ def place(pipeline: Any, placement: Placement, device: str) -> None:
         pipeline.vae.enable_slicing()
 
 
-def _group(pipeline: Any, mode: str, placement: Placement, device: str) -> None:
+def _group(pipeline: Any, mode: str, placement: Placement, device: str, folder: str | None) -> None:
     _, level, *rest = mode.split("-")
     stream = bool(rest) and device == "cuda"
     arguments: dict[str, Any] = {
@@ -48,12 +50,14 @@ def _group(pipeline: Any, mode: str, placement: Placement, device: str) -> None:
         "record_stream": bool(placement.get("record_stream")) and stream,
         "low_cpu_mem_usage": bool(placement.get("low_cpu_mem")),
     }
-    if hasattr(pipeline, "enable_group_offload"):
+    if folder is None and hasattr(pipeline, "enable_group_offload"):
         pipeline.enable_group_offload(**arguments)
         return
-    for component in pipeline.components.values():
+    for name, component in pipeline.components.items():
         if isinstance(component, torch.nn.Module):
-            _group_component(component, arguments)
+            # files are named after layers: two text encoders would find each other's in one folder
+            own = {"offload_to_disk_path": str(Path(folder) / name)} if folder is not None else {}
+            _group_component(component, arguments | own)
 
 
 def _group_component(component: Any, arguments: dict[str, Any]) -> None:

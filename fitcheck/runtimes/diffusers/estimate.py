@@ -38,7 +38,7 @@ def estimate(
 ) -> Footprint:
     """Memory of one cell on a card of that compute capability, in bytes."""
     stages = stages_of(arch, workload, offload)
-    layout = layout_of(arch, tier, offload, stages)
+    layout = layout_of(arch, tier, offload, stages, later=process.warm)
     laid = layout.stages
     scratch = cublas_workspace(capability)
     phases = tuple(_phase(one, scratch) for one in _widest(laid))

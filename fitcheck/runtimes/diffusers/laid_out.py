@@ -11,6 +11,7 @@ from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.pipeline.architecture import CONNECTOR, TEXT_ENCODER, PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.activations import WIDTH, Made, largest_cast, made_by, workspace
+from fitcheck.runtimes.diffusers.computed_weights import left_by_calls
 from fitcheck.runtimes.diffusers.moving_layers import LayersMoved, layers_moved
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
@@ -137,21 +138,27 @@ class Layout:
 
 
 @lru_cache(maxsize=2048)
-def layout_of(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> Layout:
-    """The stages with what lies beside them, one and the same for a question: what follows from it is kept by it."""
-    return Layout(laid_out(arch, tier, offload, stages))
+def layout_of(
+    arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages, *, later: bool = False
+) -> Layout:
+    """The stages with what lies beside them, one and the same for a question: what follows from it is kept by it;
+    ``later`` for a picture of a process that made one before."""
+    return Layout(laid_out(arch, tier, offload, stages, later=later))
 
 
-def laid_out(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> tuple[Laid, ...]:
+def laid_out(
+    arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages, *, later: bool = False
+) -> tuple[Laid, ...]:
     """The stages with what lies beside them."""
     there = list(held(arch, tier, offload, stages))
     weights = [weights_of(tier, one.component) for one in stages]
     moving = layers_moved(offload, list(zip(there, weights, strict=True)))
-    both = zip(there, weights, beside_calls(arch, tier, stages), moving, strict=True)
+    computed = left_by_calls(stages, later=later)
+    both = zip(there, weights, beside_calls(arch, tier, stages), moving, computed, strict=True)
     return tuple(
         [
-            Laid(one, made, kept + _upcast(one, its), tier, after, prefix, tiles, *moved)
-            for one, its, (made, kept, after, prefix, tiles), moved in both
+            Laid(one, made, kept + _upcast(one, its) + left, tier, after, prefix, tiles, *moved)
+            for one, its, (made, kept, after, prefix, tiles), moved, left in both
         ]
     )
 
