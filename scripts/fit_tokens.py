@@ -221,8 +221,8 @@ def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[s
         one.pop("value")
     table, alone = tables(outs)
     return {
-        "version": 5,
-        "date": "2026-11-27",
+        "version": 6,
+        "date": "2026-11-28",
         "written_by": "scripts/fit_tokens.py from fitcheck/runtimes/llamacpp/data/llama_bench_rows.csv",
         "constants": entries,
         "residuals": residual,
