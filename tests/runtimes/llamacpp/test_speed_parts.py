@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,9 +15,10 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.records.run import Run, TokenTest
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
-from fitcheck.runtimes.llamacpp.recorded_options import timings
+from fitcheck.runtimes.llamacpp.recorded_options import promises, timings
 from fitcheck.runtimes.llamacpp.schedule import OFFLOAD_MIN_ROWS
 from fitcheck.runtimes.llamacpp.seconds import run_of
 from fitcheck.runtimes.llamacpp.token_host import Host, host_generation_seconds
@@ -60,7 +63,7 @@ def test_what_nobody_said_of_a_host_adds_to_what_is_not_known_anyway() -> None:
 
 
 def test_several_cards_read_a_long_prompt_faster_a_token_than_one_micro_batch() -> None:
-    def cell(prompt: int) -> tuple[float, float]:
+    def cell(prompt: int) -> tuple[float, float, float]:
         cards = "4x RTX 3090"
         best = fitcheck.check("llama 3.1 8b", cards, ram="64GB", tier="Q4_K_M", ctx=8192, prompt_tokens=prompt).best
         assert best.duration is not None
@@ -68,8 +71,11 @@ def test_several_cards_read_a_long_prompt_faster_a_token_than_one_micro_batch() 
         rate = best.duration.rate("prompt")
         assert rate is not None
         asked = replace(best.ask, workload=replace(best.ask.workload, prompt_tokens=prompt))
-        return rate.best, 1 / timings(asked, best.footprint.layout)["prompt"].seconds({})
+        test = TokenTest(prompt, 0, 0, 1.0)
+        run = cast("Run", SimpleNamespace(tests=(test,), setting=lambda name: None))
+        promised = promises(run, asked, best.footprint.layout)[test.name]
+        timed = timings(asked, best.footprint.layout)["prompt"]
+        return rate.best, 1 / timed.seconds({}), promised.best
 
-    (short, short_timed), (long, long_timed) = cell(512), cell(4096)
-    assert long > 1.4 * short
-    assert long_timed > 1.4 * short_timed
+    for short, long in zip(cell(512), cell(4096), strict=True):
+        assert long > 1.4 * short
