@@ -79,3 +79,29 @@ def test_several_cards_read_a_long_prompt_faster_a_token_than_one_micro_batch() 
 
     for short, long in zip(cell(512), cell(4096), strict=True):
         assert long > 1.4 * short
+
+
+def test_a_draft_on_two_cards_reads_a_long_prompt_faster_a_token_too() -> None:
+    def draft_seconds(prompt: int) -> float:
+        """A token, besides the model's own, at the same depth whatever the prompt."""
+        cards, draft = ["RTX 3090", "RTX 3090"], "qwen3-0.6b:Q8_0"
+        asked = {
+            name: fitcheck.check(
+                "qwen3-32b",
+                cards,
+                ram="64GB",
+                tier="Q4_K_M",
+                ctx=8192,
+                model_draft=name,
+                prompt_tokens=prompt,
+                new_tokens=2 * (2112 - prompt),
+            ).best.duration
+            for name in (draft, None)
+        }
+        rates = {name: duration.rate("prompt") for name, duration in asked.items() if duration is not None}
+        both, alone = rates[draft], rates[None]
+        assert both is not None
+        assert alone is not None
+        return 1 / both.best - 1 / alone.best
+
+    assert draft_seconds(2048) < 0.9 * draft_seconds(512)
