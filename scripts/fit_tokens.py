@@ -1,7 +1,8 @@
 """Fit the constants of llama.cpp's tokens per second to the published rows, and say how well they hold.
 
 Constants are positive and fitted by their logarithm with a prior each: least squares on log(seconds), robust against
-outliers (Huber), rows of one card weighed down so that no card decides alone. Deviations of generations and backends
+outliers (Huber), rows of one card weighed down so that no card decides alone, and rows with a host that nobody
+described by how much that host may be worth. Deviations of generations and backends
 have a prior of no deviation, so what few rows speak for stays near its group. ``--report`` leaves out one card after
 the other (then every vendor, generation and backend) and predicts its rows from the rest. The constants and their
 priors are in ``token_parameters.py``, the half-widths of intervals in ``token_widths.py``.
@@ -40,6 +41,8 @@ from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows
 TARGET = Path(token_rates.__file__).parent / "data" / "llamacpp_tokens.json"
 HUBER = 0.15  # residuals beyond this, in log, count linearly
 STEP = 1e-4
+NOISE = 0.1  # what a row is usually off in log, with everything known
+WITHIN = 1.645  # standard deviations of a normal distribution to which 90 % reach: the ends of what hosts may be
 MANY = 0.1  # share of rows left out from which slopes are taken anew
 
 
@@ -48,12 +51,20 @@ def residuals(rows: Sequence[BenchRow], constants: dict[str, float]) -> np.ndarr
     return np.array([math.log(token_predict.seconds_of(row, constants) * row.measured) for row in rows])
 
 
-def weights(rows: Sequence[BenchRow]) -> np.ndarray:
-    """Each card's rows together weigh the square root of their number."""
+def sureness(rows: Sequence[BenchRow], constants: dict[str, float]) -> np.ndarray:
+    """What each row is worth of one with everything known: the variance of noise in that of noise and of hosts, where
+    nobody said which it was. With the assumed memory its seconds say little about the share that is read of it."""
+    unknown = undescribed_hosts(rows, constants).max(axis=1) / WITHIN
+    unknown[[row.placement == "card" for row in rows]] = 0.0
+    return np.asarray(NOISE**2 / (NOISE**2 + unknown**2))
+
+
+def weights(rows: Sequence[BenchRow], sure: np.ndarray) -> np.ndarray:
+    """Each card's rows together weigh the square root of their number, times how ``sure`` they are."""
     count: dict[tuple[str, str], int] = defaultdict(int)
     for row in rows:
         count[row.card, row.backend] += 1
-    return np.array([count[row.card, row.backend] ** -0.5 for row in rows])
+    return np.array([count[row.card, row.backend] ** -0.5 for row in rows] * sure)
 
 
 @dataclass(frozen=True)
@@ -79,13 +90,13 @@ def prior_of(stage: Stage) -> Prior:
 
 
 def fit(
-    rows: Sequence[BenchRow], stage: Stage, base: dict[str, float], steps: int = 12
+    rows: Sequence[BenchRow], stage: Stage, base: dict[str, float], sure: np.ndarray, steps: int = 12
 ) -> tuple[dict[str, float], np.ndarray]:
     """Constants with the stage's fitted, and the Jacobian at the end."""
     prior = prior_of(stage)
     known = zip(prior.names, prior.mean, strict=True)
     at = np.array([math.log(base.get(name, math.exp(value))) for name, value in known])
-    weight = weights(rows)
+    weight = weights(rows, sure)
     jacobian = np.zeros((len(rows), len(prior.names)))
     for step in range(steps):
         constants = base | dict(zip(prior.names, np.exp(at).tolist(), strict=True))
@@ -132,8 +143,8 @@ def slopes(
 def solved(
     jacobian: np.ndarray, error: np.ndarray, at: np.ndarray, prior: Prior, weight: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """One damped Gauss-Newton step with Huber weights; residuals count in units of 0.1."""
-    robust = weight * np.minimum(1.0, HUBER / np.maximum(np.abs(error), 1e-9)) / 0.1**2
+    """One damped Gauss-Newton step with Huber weights; residuals count in units of ``NOISE``."""
+    robust = weight * np.minimum(1.0, HUBER / np.maximum(np.abs(error), 1e-9)) / NOISE**2
     normal = jacobian.T @ (jacobian * robust[:, None]) + prior.precision
     right = -(jacobian.T @ (robust * error)) - prior.precision @ (at - prior.mean)
     step = np.clip(np.linalg.solve(normal, right), -0.5, 0.5)
@@ -141,14 +152,15 @@ def solved(
 
 
 def left_out(
-    rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float], jacobian: np.ndarray, out: np.ndarray
-) -> np.ndarray:
+    rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float], jacobian: np.ndarray, sure: np.ndarray,
+    out: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """Residuals of the rows ``out`` when the constants come from the others: Gauss-Newton from the full fit, with
     slopes taken anew where many rows are gone."""
     prior = prior_of(stage)
     kept = [row for row, gone in zip(rows, out, strict=True) if not gone]
     gone = [row for row, leave in zip(rows, out, strict=True) if leave]
-    weight = weights(kept)
+    weight = weights(kept, sure[~out])
     at = np.log([constants[name] for name in prior.names])
     current, slope = constants, jacobian[~out]
     many = len(gone) > MANY * len(rows)
@@ -162,34 +174,41 @@ def left_out(
 
 
 def every_fold(
-    rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float], jacobian: np.ndarray,
+    rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float], jacobian: np.ndarray, sure: np.ndarray,
     key: Callable[[BenchRow], str],
 ) -> np.ndarray:  # fmt: skip
     """Residuals with all rows that share ``key`` left out at a time."""
     found = np.full(len(rows), np.nan)
     for name in sorted({key(row) for row in rows}):
         out = np.array([key(row) == name for row in rows])
-        found[out] = left_out(rows, stage, constants, jacobian, out)
+        found[out] = left_out(rows, stage, constants, jacobian, sure, out)
     return found
 
 
 def fitted_everything() -> tuple[dict[str, float], dict[str, Stage], dict[str, LeftOut], list[BenchRow]]:
     rows = usable(bench_rows()[0])
-    constants: dict[str, float] = {}
+    constants = before_rows(rows)
     stages, outs = {}, {}
-    for make in STAGES:
-        for one in make(rows).parameters:
-            constants.setdefault(one.name, one.prior)
     for make in STAGES:
         stage = make(rows)
         mine = [row for row in rows if stage.wants(row)]
-        constants, jacobian = fit(mine, stage, constants)
+        sure = sureness(mine, before_rows(rows))
+        constants, jacobian = fit(mine, stage, constants, sure)
         folds = [
-            every_fold(mine, stage, constants, jacobian, key)
+            every_fold(mine, stage, constants, jacobian, sure, key)
             for key in (machine_of, generation_key, vendor_of, model_of)
         ]
         stages[stage.name], outs[stage.name] = stage, LeftOut(mine, undescribed_hosts(mine, constants), *folds)
     return constants, stages, outs, rows
+
+
+def before_rows(rows: Sequence[BenchRow]) -> dict[str, float]:
+    """Every constant as it is believed before any row."""
+    found: dict[str, float] = {}
+    for make in STAGES:
+        for one in make(rows).parameters:
+            found.setdefault(one.name, one.prior)
+    return found
 
 
 def usable(rows: Sequence[BenchRow]) -> list[BenchRow]:
@@ -221,8 +240,8 @@ def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[s
         one.pop("value")
     table, alone = tables(outs)
     return {
-        "version": 5,
-        "date": "2026-11-27",
+        "version": 6,
+        "date": "2026-11-28",
         "written_by": "scripts/fit_tokens.py from fitcheck/runtimes/llamacpp/data/llama_bench_rows.csv",
         "constants": entries,
         "residuals": residual,
@@ -256,7 +275,8 @@ def print_report(
     by_source = {}
     for name, out in outs.items():
         jacobian = slopes(out.rows, prior_of(stages[name]).names, constants, residuals(out.rows, constants))
-        by_source[name] = every_fold(out.rows, stages[name], constants, jacobian, lambda row: row.source)
+        sure = sureness(out.rows, before_rows(rows))
+        by_source[name] = every_fold(out.rows, stages[name], constants, jacobian, sure, lambda row: row.source)
     print_lines(models_report(outs, by_source))
     print("\nAll of it left out: rows, inside, median width")
     for name, count, inside, width in ignorance(outs):

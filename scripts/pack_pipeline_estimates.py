@@ -16,23 +16,29 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from itertools import chain, product
 from typing import Any
+from unittest.mock import patch
 
 from fitcheck.data_files import path_of
 from fitcheck.errors import InputError
 from fitcheck.hardware.asked import asked_machine
+from fitcheck.hardware.budget import budgets_of
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import all_cards
+from fitcheck.hardware.machine import machine_for
 from fitcheck.models import catalog
 from fitcheck.models.families import registry
-from fitcheck.models.families.pipeline.architecture import Component
+from fitcheck.models.families.pipeline.architecture import Component, PipelineArchitecture
 from fitcheck.models.families.pipeline.schemes import scheme
 from fitcheck.models.families.pipeline.tiers import PipelineTable
-from fitcheck.models.model import Model
-from fitcheck.pages.other_sizes import sizes_shown
+from fitcheck.models.model import Model, Tier
+from fitcheck.pages.other_sizes import Reports, sizes_shown, steps, tiers_shown
 from fitcheck.records.run_index import accepted
+from fitcheck.runtimes import held
 from fitcheck.runtimes.base import Ask, Wanted
-from fitcheck.runtimes.diffusers import packed
+from fitcheck.runtimes.diffusers import packed, replay
 from fitcheck.runtimes.diffusers.activations import Sizes, call_facts, dequantizing, live_in_turn, turn_of
 from fitcheck.runtimes.diffusers.moving_layers import live_forwards
-from fitcheck.runtimes.diffusers.offloading import TILING, WHOLE, offload_of
+from fitcheck.runtimes.diffusers.offloading import TILING, WHOLE, Offload, offload_of
 from fitcheck.runtimes.diffusers.replay import live_replayed, pictures_of, replay_name, shares_a_pool
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, Stages, stages_of
@@ -48,8 +54,13 @@ from fitcheck.runtimes.diffusers.weights import (
     live_weights,
     nameless,
 )
+from fitcheck.units import GIB
+from fitcheck.verdict import usual_machine
+from fitcheck.verdict.usual_memory import completed
 
 FOLDER = path_of(ROOM, packed.FOLDER)
+# smaller cards have few pages
+_LEAST_MEMORY = 4 * GIB
 
 
 def asks_about(slug: str | None) -> Iterator[Ask]:
@@ -127,13 +138,50 @@ class Needed:
 
 
 def needed_by(slug: str | None) -> Needed:
-    """What the cells of ``asks_about`` look up."""
+    """What the cells of ``asks_about`` look up, and those of pages."""
     found = Needed()
     for ask in asks_about(slug):
         found.add(ask, whole=True)
-    for ask in page_asks(catalog.get(slug)) if slug is not None else ():
-        found.add(ask, whole=False)
+    if slug is not None:
+        for ask in page_asks(catalog.get(slug)):
+            found.add(ask, whole=False)
+        found.wholes |= replayed_for_pages(catalog.get(slug))
     return found
+
+
+def replayed_for_pages(model: Model) -> dict[str, int]:
+    """Runs that a page on any card replays whole at other sizes than the usual one, by name: a twentieth of those that
+    some card might ask for, because of most cells it is known without one that they do not lead."""
+    found: dict[str, int] = {}
+
+    def noted(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages, pictures: int) -> int | None:
+        name, reserved = (
+            replay_name(tier, offload, stages, pictures),
+            live_replayed(arch, tier, offload, stages, pictures),
+        )
+        if name is not None and reserved is not None:
+            found[name] = reserved
+        return reserved
+
+    replay.replayed.cache_clear()
+    # what an older pack says of a run is not what is to be written, so that all of it is replayed
+    with patch.object(replay, "live_replayed", noted), patch.object(packed, "whole", lambda _: None):
+        for card in cards_unlike():
+            asked = usual_machine.ask(model, card, tiers=tiers_shown(model))
+            steps(Reports(asked, asked.report(advise=False)))
+    held.forget()
+    return found
+
+
+def cards_unlike() -> Iterator[Card]:
+    """Cards of which no two hold the same cells with the same levels, of those that sites have pages of."""
+    seen = set()
+    for card in (one for one in all_cards() if one.memory >= _LEAST_MEMORY):
+        machine = completed(machine_for(card))
+        looks = RUNTIME.weighs(machine), tuple((one.vram, one.ram) for one in budgets_of(machine))
+        if looks not in seen:
+            seen.add(looks)
+            yield card
 
 
 def sums_of(weights: ModuleWeights, component: Component) -> dict[str, Any]:

@@ -206,12 +206,11 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     )
     add(
         Parameter(
-            "overlap of cards",
-            0.5,
-            0.4,
-            "part of the ideal speed-up that micro-batches in flight on several cards give",
+            "slowest card", 1.5, 0.3,
+            "seconds that the slowest of several cards takes for its layers of a micro-batch, waits included, against "
+            "the mean card's",
         )
-    )
+    )  # fmt: skip
     for generation in generations(mine):
         prior = GENERATION_PRIORS.get(generation, (1.0, ""))[0]
         add(Parameter(f"prompt of {generation}", prior, DEVIATION * 1.5, "deviation of the generation's rate"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 from tiny_engine import Watch
 
+from bench.engines.diffusers import freeing
 from bench.engines.diffusers.building import empty_module
 from bench.engines.diffusers.driver import DRIVER
 from bench.engines.diffusers.engine import PipelineEngine
@@ -47,6 +51,23 @@ def plain_digest(model: str, tier: str) -> str:
     if (model, tier) not in PLAIN:
         PLAIN[model, tier] = passes(*engine_of(model, tier, "none"))[0].output_digest
     return PLAIN[model, tier]
+
+
+@pytest.mark.parametrize("mode", ["none", "model"])
+def test_nothing_holds_text_encoders_when_the_cache_is_emptied(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_digest("flux.1-dev", "bf16")  # a first call imports, and pytest keeps what such a warning was raised in
+    engine, watch = engine_of("flux.1-dev", "bf16", mode, free_text_encoder=True)
+    pipeline = engine._pipeline
+    encoders = [weakref.ref(pipeline.text_encoder), weakref.ref(pipeline.text_encoder_2)]
+    left: list[list[object]] = []
+
+    def collect() -> None:
+        gc.collect()
+        left.append([one() for one in encoders if one() is not None])
+
+    monkeypatch.setattr(freeing, "gc", SimpleNamespace(collect=collect))
+    passes(engine, watch)
+    assert left == [[]]
 
 
 @pytest.mark.parametrize("mode", ["none", "model"])
@@ -137,3 +158,10 @@ def test_without_peft_a_lora_is_refused_before_a_process_is_started(monkeypatch:
     monkeypatch.setattr("bench.engines.diffusers.put_beside.find_spec", lambda name: None)
     with pytest.raises(MeasurementError, match="--load-lora-weights: diffusers needs peft for it"):
         DRIVER.check(job("flux.1-dev", "bf16", "none", load_lora_weights=True))
+
+
+def test_a_decoder_that_is_cast_up_finds_its_files_in_the_type_they_were_written_in() -> None:
+    """What the estimate says ``no`` for: fails when diffusers learns it."""
+    engine, watch = engine_of("sdxl", "fp16", "group-leaf", offload_to_disk=True)
+    with pytest.raises(RuntimeError, match="should be the same"):
+        engine.run(watch)

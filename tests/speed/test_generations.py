@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log
+from math import exp, log, sqrt
 
 import pytest
 from hypothesis import given
@@ -79,3 +79,26 @@ def test_no_rate_passes_what_is_published(card: Card) -> None:
     assert rates.matrix.low <= rates.matrix.best <= rates.matrix.high <= card.tensor_flops.value
     assert rates.elementwise.high <= card.memory_bandwidth
     assert log(rates.matrix.best / rates.matrix.low) >= log(factor.high / factor.best) - 1e-9
+
+
+def test_few_generations_and_few_vendors_tell_less_of_the_next() -> None:
+    """The mean of n is uncertain itself: the next lies around it by 1 + 1/n of their variance."""
+    table = load("speed", "generations")
+    within = table["within"]["value"]
+
+    def by_vendor(kind: str) -> list[list[float]]:
+        vendors = sorted({row["vendor"] for row in table[kind]})
+        return [[log(row["slowness"]) for row in table[kind] if row["vendor"] == vendor] for vendor in vendors]
+
+    def variance(parts: list[list[float]]) -> float:
+        squares = sum((value - sum(part) / len(part)) ** 2 for part in parts for value in part)
+        return squares / sum(len(part) - 1 for part in parts)
+
+    kinds = [by_vendor(kind) for kind in ("measured", "prompts")]
+    generation = variance([part for parts in kinds for part in parts])
+    vendor = variance([[sum(part) / len(part) for part in parts] for parts in kinds])
+    of_nvidia = sum(row["vendor"] == "NVIDIA" for row in table["measured"])
+    next_generation = within**2 + generation * (1 + 1 / of_nvidia)
+    next_vendor = within**2 + generation + vendor * (1 + 1 / len(kinds[0]))
+    assert width(AMPERE.name) == pytest.approx(exp(2 * 1.645 * sqrt(next_generation)))
+    assert width(INTEL.name) == pytest.approx(exp(2 * 1.645 * sqrt(next_vendor)))

@@ -12,16 +12,21 @@ from accelerate.hooks import remove_hook_from_module
 
 def free(pipeline: Any, names: Sequence[str], device: str) -> None:
     """Deletes those components and gives back what the allocator kept of them, as diffusers' guides do."""
+    _take_out(pipeline, names)
+    gc.collect()  # hooks and their modules refer to one another
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _take_out(pipeline: Any, names: Sequence[str]) -> None:
+    """Nothing holds those components once this has returned, its own variables included: what is held while the cache
+    is emptied stays in it."""
     gone = [getattr(pipeline, name) for name in names]
     for module in gone:
         remove_hook_from_module(module, recurse=True)
     _forget(pipeline, gone)
     for name in names:
         setattr(pipeline, name, None)
-    gone.clear()
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _forget(pipeline: Any, gone: Sequence[Any]) -> None:

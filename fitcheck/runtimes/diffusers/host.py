@@ -19,6 +19,7 @@ from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
+from fitcheck.runtimes.diffusers.pinned_in_turn import pinned_in_turn
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, block_groups, parts_of
 from fitcheck.units import Interval
@@ -30,6 +31,7 @@ def host_memory(
     """Bytes at the peak of the run."""
     parts = _stored(tier, arch, arch.ungrouped if offload.level else ())
     pinned, pageable, behind = _running(parts, offload, process)
+    pinned += 0 if offload.disk else pinned_in_turn(arch, tier, offload)
     own = _process("bench" if process.bench else "own")
     output = workload.batch * workload.frames * workload.width * workload.height * 3 * 4  # f32 RGB
     total = own.shift(pinned + pageable + output) + behind

@@ -132,6 +132,13 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
             "copies that it pinned before: the run fails with two types; the modes without a stream work."
         )
         return Support(Verdict.NO, Constraint.RUNTIME, reason)
+    if offload.disk and is_upcast(vae, DECODE):
+        # a scaled-down SDXL on a CPU ended so; the same file, ModuleGroup._onload_from_disk
+        reason = (
+            f"The pipeline casts {vae.cls} to 32 bit for the decode, and groups on disk come back as the 16 bit "
+            "that their files were written in: the run fails with two types; groups in memory without a stream work."
+        )
+        return Support(Verdict.NO, Constraint.RUNTIME, reason)
     if offload.tiling and tile_of(vae) is None:
         reason = f"The tiles of {vae.cls} are not known here, so what tiling saves is not."
         return Support(Verdict.UNKNOWN, Constraint.MODEL, reason)

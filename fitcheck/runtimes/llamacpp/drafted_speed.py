@@ -21,7 +21,8 @@ def drafted_rates(ask: Ask, result: LlamaEstimate, reading: Rate, writing: Rate)
     if result.draft is None or draft is None:
         return reading, writing
     asked = ask.machine.gpus, depth_of(ask.workload), host_of(ask)
-    own = token_speed(architecture_of_draft(draft), draft.tensors, result.draft, *asked)
+    prompt = ask.workload.prompt_tokens
+    own = token_speed(architecture_of_draft(draft), draft.tensors, result.draft, *asked, reads=prompt)
     run = run_of(architecture_of(ask), ask.tier.tensors, result, *asked)
     check = batch_seconds(run, 1 + result.options.drafted, fitted())
     return one_after_the_other(reading, own.prompt), _writing(result.options.drafted, writing, check, own)

@@ -168,7 +168,7 @@ def promises(run: Run, ask: Ask, result: PlacedRun) -> dict[str, Interval[float]
             continue
         half_way = test.depth + (test.prompt + test.new) // 2
         host = host_of(ask, run.setting("threads"))
-        speed = token_speed(architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, host)
+        speed = token_speed(architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, host, reads=test.prompt)
         rate = speed.prompt if test.prompt else speed.generation
         if rate is not None:
             found[test.name] = rate
@@ -181,5 +181,6 @@ def _timing(ask: Ask, result: PlacedRun, test: TokenTest, threads: int | None = 
     architecture = ask.architecture
     assert isinstance(architecture, LanguageArchitecture)
     half_way = test.depth + (test.prompt + test.new) // 2
-    run = run_of(architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, host_of(ask, threads))
+    host = host_of(ask, threads)
+    run = run_of(architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, host, reads=test.prompt)
     return prompt_timing(run) if test.prompt else generation_timing(run)

@@ -151,6 +151,7 @@ class LlamaCpp(Runtime):
             ask.machine.gpus,
             depth=depth_of(ask.workload),
             host=host_of(ask),
+            reads=prompt,
         )
         reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
         if isinstance(laid, LlamaEstimate):

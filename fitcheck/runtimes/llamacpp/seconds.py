@@ -57,14 +57,17 @@ def run_of(
     host: Host = _ANY,
     *,
     backend: str | None = None,
+    reads: int | None = None,
 ) -> TokenRun:
     """What decides the seconds of one sequence after ``depth`` tokens (half of the context by default) on the cards of
     ``result`` and its ``host``. ``backend`` is "CUDA", "ROCm", "Vulkan", "Metal" or "SYCL"; by default what the card's
-    maker is mostly run with."""
+    maker is mostly run with. ``reads`` are the tokens of the prompt (a batch by default), whose micro-batches overlap
+    on several cards."""
     depth = min(depth if depth is not None else result.options.context // 2, result.options.context)
     works = work_of(architecture, tensors, result, depth)
     named = backend_of(gpus[0].card, backend) if gpus else "CPU"
-    return TokenRun(works, gpus, named, host, result.options, architecture.embedding)
+    reads = reads if reads is not None else min(result.options.batch, result.options.context)
+    return TokenRun(works, gpus, named, host, result.options, architecture.embedding, reads)
 
 
 def token_speed(
@@ -76,10 +79,11 @@ def token_speed(
     host: Host = _ANY,
     *,
     backend: str | None = None,
+    reads: int | None = None,
 ) -> TokenSpeed:
     """Speed of the run that the same arguments make (``run_of``). Where the host is not known, the interval is as wide
     as hosts differ."""
-    run = run_of(architecture, tensors, result, gpus, depth, host, backend=backend)
+    run = run_of(architecture, tensors, result, gpus, depth, host, backend=backend, reads=reads)
     kind = _kind(run, bool(architecture.experts))
     read = run.works.get(HOST, TokenWork()).bytes_per_token
     card_bytes = round(sum(work.bytes_per_token for index, work in run.works.items() if index != HOST))

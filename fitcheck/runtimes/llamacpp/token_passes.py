@@ -19,12 +19,14 @@ from fitcheck.speed.rates import link_rate
 
 _ISO_DAY = len("2025-01-06")
 _OLDEST = 2.5  # years that the factor for a build's age is believed for
+_COPIES = 4  # micro-batches in flight (ggml-backend.cpp, GGML_SCHED_MAX_COPIES)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRun:
     """What decides a run's seconds. ``works`` by device index, the host under ``HOST``; ``width`` in elements;
-    ``matrix_attention``: a ROCm build whose flash attention uses matrix units (rocWMMA)."""
+    ``reads``: tokens of the prompt, whose micro-batches follow each other without a wait; ``matrix_attention``: a ROCm
+    build whose flash attention uses matrix units (rocWMMA)."""
 
     works: Mapping[int, TokenWork]
     gpus: Sequence[Gpu]
@@ -32,6 +34,7 @@ class TokenRun:
     host: Host
     options: LlamaOptions
     width: int
+    reads: int
     matrix_attention: bool = False
 
 
@@ -72,7 +75,7 @@ def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | No
             return None
         cards += spent
         count += 1
-    cards /= _overlap(_ideal_overlap(run, batch, count), constants)
+    cards /= _overlap(run, batch, count, constants["slowest card"])
     host = run.works.get(HOST)
     if host is None or not host.held:
         return constants["token"] + cards
@@ -114,19 +117,21 @@ def _youth(backend: str, released: Sequence[str | None], day: date) -> float:
 def overlap_factors(run: TokenRun, batch: int, constants: Constants) -> tuple[float, float]:
     """(low, high) factors on the rate of a prompt whose micro-batches do not overlap on several cards at all, and
     overlap ideally: which of it a model and a machine come to is not known."""
-    ideal = _ideal_overlap(run, batch, sum(device != HOST for device in run.works))
-    usual = _overlap(ideal, constants)
-    return 1.0 / usual, ideal / usual
+    cards = sum(device != HOST for device in run.works)
+    usual = _overlap(run, batch, cards, constants["slowest card"])
+    return 1.0 / usual, _overlap(run, batch, cards, 1.0) / usual
 
 
-def _overlap(ideal: float, constants: Constants) -> float:
-    return 1.0 + constants["overlap of cards"] * (ideal - 1.0)
+def _overlap(run: TokenRun, batch: int, cards: int, slowest: float) -> float:
+    """Speed-up by micro-batches that cards work on at once, each on its own layers.
 
-
-def _ideal_overlap(run: TokenRun, batch: int, cards: int) -> float:
-    """Speed-up of several micro-batches that cards work on at once, each on its own layers."""
-    flying = max(min(run.options.batch, run.options.context) // batch, 1)
-    return flying * cards / (flying + cards - 1) if cards else 1.0
+    The first passes all cards; each further one is done as long after it as the slowest card takes, which needs
+    ``slowest`` times the mean card's seconds. llama.cpp keeps ``_COPIES`` in flight. Batches of a prompt follow each
+    other without a wait (pull request 6017: decoding is asynchronous until somebody reads logits).
+    """
+    micro_batches = max(run.reads / batch, 1.0)
+    slowest = min(max(slowest, cards / _COPIES), cards)
+    return micro_batches * cards / (cards + (micro_batches - 1.0) * slowest) if cards else 1.0
 
 
 def computes_on_host(run: TokenRun, batch: int) -> bool:

@@ -22,7 +22,14 @@ def run_of(row: BenchRow) -> TokenRun:
         server = any(gpu.card.form == "datacenter" for gpu in row.gpus)
         host = Host(row.host_bandwidth, row.threads, server, read=row.host_read)
         known = TokenRun(
-            works, row.gpus, row.backend, host, row.result.options, row.architecture.embedding, row.matrix_attention
+            works,
+            row.gpus,
+            row.backend,
+            host,
+            row.result.options,
+            row.architecture.embedding,
+            row.tokens,
+            row.matrix_attention,
         )
         _runs[row.index] = known
     return known

@@ -71,3 +71,11 @@ def test_auto_stands_for_every_mode() -> None:
     assert modes_of(PipelineOptions(mode=("model", "auto")), ("none", "model")) == ("model", "none")
     with pytest.raises(OptionError, match="auto"):
         modes_of(PipelineOptions(mode=("best",)), MODES)
+
+
+def test_groups_on_disk_bring_back_sixteen_bit_where_the_decode_is_cast_to_thirty_two() -> None:
+    model, machine = catalog.get("sdxl"), machine_with(find_card("RTX 4090"), None)
+    for disk, verdict in ((True, Verdict.NO), (False, None)):
+        wanted = Wanted(tiers=("fp16",), options=(("mode", ("group-leaf",)), ("offload_to_disk", disk)))
+        found = RUNTIME.platform(next(iter(RUNTIME.asks(model, model.tiers[:1], wanted, machine))))
+        assert (None if found is None else found.verdict) is verdict

@@ -26,7 +26,8 @@ from fitcheck.runtimes.llamacpp.builds import Build, day_of_change, newest_build
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed, unknown_factors
 from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 from fitcheck.runtimes.llamacpp.token_host import carried_bytes
-from fitcheck.runtimes.llamacpp.token_passes import age_of
+from fitcheck.runtimes.llamacpp.token_passes import TokenRun, age_of, batch_seconds
+from fitcheck.runtimes.llamacpp.token_predict import run_of as row_run
 from fitcheck.runtimes.llamacpp.token_rates import (
     KernelAge,
     data,
@@ -238,18 +239,43 @@ def test_traits_are_read_off_the_run() -> None:
 
 
 def test_how_well_prompts_overlap_on_several_cards_is_between_not_at_all_and_ideally() -> None:
-    def factors(cards: int, context: int) -> tuple[float, float]:
-        architecture = known_language_model("llama-3.1-8b")
-        table = mixture_table(architecture, "Q4_K_M")
-        result = estimate(architecture, table, LlamaOptions(sequences=1, context=context), vram=[24 * GIB] * cards)
-        run = run_of(architecture, table, result, machine_for(RTX_3090, count=cards).gpus, 128)
+    def factors(cards: int, reads: int | None, context: int = 8192) -> tuple[float, float]:
+        run = _on_several(cards, reads, context)
         return unknown_factors(run, fitted(), prompt=True)
 
     assert factors(1, 4096) == pytest.approx((1.0, 1.0))
     assert factors(4, 512) == pytest.approx((1.0, 1.0))  # one micro-batch has nothing to overlap with
-    ideal = 4 * 4 / (4 + 4 - 1)  # four micro-batches of a batch of 2,048 on four cards
-    usual = 1 + fitted()["overlap of cards"] * (ideal - 1)
+    slowest = fitted()["slowest card"]
+    assert 1 < slowest < 4
+    ideal, usual = 8 * 4 / (4 + 7), 8 * 4 / (4 + 7 * slowest)  # eight micro-batches on four cards, over two batches
     assert factors(4, 4096) == pytest.approx((1 / usual, ideal / usual))
+    assert factors(4, None) == pytest.approx(factors(4, 2048))  # a batch where nobody says what is read
+    assert factors(4, None, context=1024) == pytest.approx(factors(4, 1024))
+
+
+def test_micro_batches_overlap_no_better_than_four_in_flight_and_no_worse_than_one_after_the_other() -> None:
+    def seconds(cards: int, reads: int, slowest: float) -> float:
+        run = _on_several(cards, reads, 65_536)
+        found = batch_seconds(run, 512, fitted() | {"slowest card": slowest})
+        assert found is not None
+        return found - fitted()["token"]
+
+    alone = seconds(8, 512, 1.0)
+    assert seconds(8, 512 * 100, 1.0) == pytest.approx(alone * (8 + 99 * 8 / 4) / (100 * 8))
+    assert seconds(8, 512 * 100, 99.0) == pytest.approx(alone)
+
+
+def _on_several(cards: int, reads: int | None, context: int) -> TokenRun:
+    architecture = known_language_model("llama-3.1-8b")
+    table = mixture_table(architecture, "Q4_K_M")
+    result = estimate(architecture, table, LlamaOptions(sequences=1, context=context), vram=[24 * GIB] * cards)
+    return run_of(architecture, table, result, machine_for(RTX_3090, count=cards).gpus, 128, reads=reads)
+
+
+def test_rows_on_several_cards_overlap_by_what_they_read_and_not_by_what_was_read_before() -> None:
+    rows, _ = bench_rows()
+    mine = [row for row in rows if row.prompt and len(row.gpus) > 1]
+    assert {(row.test, row_run(row).reads) for row in mine} >= {("pp512@d4096", 512), ("pp4096", 4096)}
 
 
 def test_a_row_without_the_option_ran_without_flash_attention_before_it_was_automatic() -> None:

@@ -68,3 +68,19 @@ def test_cards_that_kernels_are_little_tuned_for_do_not_widen_the_others(widths:
     assert (far.of("NVIDIA CUDA"), far.of("NVIDIA CUDA before Turing"), far.of("Intel Vulkan")) == (2.0, 7.0, 7.0)
     alike = widths.tails([*((row, 2.0) for row in near), *((row, 1.0) for row in apart)], near[0].regime.split(",")[0])
     assert (alike.settled, alike.unsettled) == (2.0, 2.0)
+
+
+def test_a_row_whose_host_nobody_described_says_little_about_what_is_read_of_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    script = importlib.import_module("fit_tokens")
+    rows = [row for row in script.usable(bench_rows()[0]) if not row.prompt]
+    sure = dict(zip([row.index for row in rows], script.sureness(rows, script.before_rows(rows)), strict=True))
+    assert {sure[row.index] for row in rows if row.placement == "card"} == {1.0}
+    told = [sure[row.index] for row in rows if row.placement == "host" and row.host_bandwidth and row.threads]
+    assert told
+    assert min(told) == 1.0
+    untold = [sure[row.index] for row in rows if row.placement == "host" and not row.host_bandwidth]
+    assert untold
+    assert max(untold) < 0.5
