@@ -217,7 +217,7 @@ def test_what_is_not_modelled_has_bounds_and_no_error() -> None:
     beside = [run for run in runs if run.outcome == "ok" and run.cell.policy in ("controlnet", "lora")]
     assert {run.cell.policy for run in beside} == {"controlnet", "lora"}
     for run in beside:
-        assert indexed_rows(Index((run,), {})) == []
+        assert indexed_rows(Index((run,), ())) == []
         ask = ask_of(run)
         assert ask is not None
         support = registry.get(ask.placement.runtime).platform(ask)
