@@ -24,7 +24,7 @@ from fitcheck.speed.generations import left_out
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE
 from fitcheck.units import GIB, Interval
-from fitcheck.verdict.evidence import ask_of
+from fitcheck.verdict.evidence import ask_of, is_bounded
 from fitcheck.verdict.known_records import calibration_of
 
 
@@ -100,7 +100,7 @@ def recorded_rows(root: Path, leave: Leave = Leave.CELL) -> list[AccuracyRow]:
 def indexed_rows(index: Index, leave: Leave = Leave.CELL, only: str | None = None) -> list[AccuracyRow]:
     """``recorded_rows`` of the runs of an index, of one card's alone where ``only`` names it."""
     passes = [run for run in index.rows if run.outcome == "ok" and not run.tests and run.card == (only or run.card)]
-    cells = [(run, ask) for run in passes if (ask := ask_of(run)) is not None]
+    cells = [(run, ask) for run in passes if (ask := ask_of(run)) is not None and not is_bounded(ask)]
     rows: list[AccuracyRow] = []
     for run, ask in cells:
         one = _measured(run, ask, leave)

@@ -49,15 +49,25 @@ def ask_of(run: Run) -> Ask | None:
         return None
 
 
-def _identified(run: Run) -> tuple[Ask, object] | None:
-    """The cell and what it is alike in; ``None`` too for sizes that make no sense, like no images."""
+def is_bounded(ask: Ask) -> bool:
+    """Whether the run is not modelled: its sizes are lower bounds, which have no error and say nothing of others."""
+    support = registry.get(ask.placement.runtime).platform(ask)
+    return support is not None and support.least is not None
+
+
+_Identified = tuple[Ask, object, bool]
+
+
+def _identified(run: Run) -> _Identified | None:
+    """The cell, what it is alike in and whether it has bounds alone; ``None`` too for sizes that make no sense, like no
+    images."""
     ask = ask_of(run)
     if ask is None:
         return None
     runtime = registry.get(ask.placement.runtime)
     try:
         runtime.timings(ask)
-        return ask, runtime.alike(ask)
+        return ask, runtime.alike(ask), is_bounded(ask)
     except _SENSELESS:
         return None
 
@@ -112,7 +122,7 @@ class Known:
     machine: str | None = None
     borrowed: tuple[Run, ...] = ()
     short: tuple[Run, ...] = ()
-    _asks: dict[object, tuple[Ask, object] | None] = field(default_factory=dict)
+    _asks: dict[object, _Identified | None] = field(default_factory=dict)
     _said: dict[object, RecordsFit | None] = field(default_factory=dict)
     _beside: dict[str, tuple[RunBesideEstimate, ...]] = field(default_factory=dict)
     _kinds: dict[tuple[str, str, str], list[Sequence[Run]]] = field(default_factory=dict)
@@ -212,11 +222,11 @@ class Known:
                 kinds.setdefault(run.kind, []).append(run)
         found = []
         for kind, alike in list(kinds.items())[:: max(-(-len(kinds) // _MOST_NEEDS), 1)]:
-            there = self._cell(alike[0])
+            there = self._modelled(alike[0])
             if there is None:
                 continue
-            machine = there[0].machine if alike[0].limited else asked.machine
-            ask = replace(there[0], process=asked.process, machine=machine)
+            machine = there.machine if alike[0].limited else asked.machine
+            ask = replace(there, process=asked.process, machine=machine)
             key = kind, asked.process, machine
             if key not in self._needed:
                 self._needed[key] = runtime.footprint(ask).cards[ask.gpu]
@@ -258,12 +268,17 @@ class Known:
                     own.capped += own.possible((run for run in runs if run.limited), need)
         return own
 
-    def _cell(self, run: Run) -> tuple[Ask, object] | None:
-        """The ask that a run measured and what it is alike in, looked up once for runs of a kind."""
+    def _cell(self, run: Run) -> _Identified | None:
+        """The ask that a run measured and what is known of it, looked up once for runs of a kind."""
         kind = run.kind
         if kind not in self._asks:
             self._asks[kind] = _identified(run)
         return self._asks[kind]
+
+    def _modelled(self, run: Run) -> Ask | None:
+        """The ask that a run measured, where its estimate may be corrected."""
+        there = self._cell(run)
+        return None if there is None or there[2] else there[0]
 
     def _others(self, runtime: Runtime) -> tuple[RunBesideEstimate, ...]:
         """Some finished runs of the card in this runtime beside their own estimates, of different modes first."""
@@ -271,10 +286,10 @@ class Known:
             mine = spread(self.index.runs_in(self.card.slug, runtime.name), LOOKED_AT * 4)
             found = []
             for run in varied(spread([run for run in mine if _tells_memory(run)]), _MOST_BESIDE):
-                there = self._cell(run)
+                there = self._modelled(run)
                 if there is None:
                     continue
-                beside = RunBesideEstimate(run, runtime, there[0], runtime.footprint(there[0]))
+                beside = RunBesideEstimate(run, runtime, there, runtime.footprint(there))
                 if not too_small(run, beside.memory):
                     found.append(beside)
             self._beside[runtime.name] = tuple(found)
@@ -305,14 +320,14 @@ class Known:
         """Observations with any of the ``parts``, those of one cell on one machine together."""
         found: dict[RunGroup, tuple[list[float], list[Run]]] = {}
         for run in runs:
-            there = self._cell(run)
+            there = self._modelled(run)
             if there is None:
                 continue
             runtime, place = registry.get(run.cell.runtime), Place(run.card, run.machine or run.id, linked)
-            for one in runtime.observed(run, there[0], links):
+            for one in runtime.observed(run, there, links):
                 if parts.isdisjoint(one.timing.parts) or not one.sound:
                     continue
-                traits = traits_of(runtime, there[0], one.name)
+                traits = traits_of(runtime, there, one.name)
                 group = RunGroup(place, traits, one.timing, 0.0)
                 seen, behind = found.setdefault(group, ([], []))
                 seen.append(log(one.seconds))

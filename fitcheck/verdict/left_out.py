@@ -17,7 +17,7 @@ from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import Timing
 from fitcheck.units import Interval
-from fitcheck.verdict.evidence import ask_of
+from fitcheck.verdict.evidence import ask_of, is_bounded
 from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.seconds_evidence import relative
 
@@ -79,7 +79,7 @@ def left_out(index: Index, *, same_machine: bool = False) -> list[LeftOut]:
     cells: dict[tuple[str, object], list[tuple[Run, Ask]]] = {}
     for run in sorted(index.rows, key=lambda run: run.id):
         ask = ask_of(run)
-        if ask is not None and run.outcome == "ok":
+        if ask is not None and run.outcome == "ok" and not is_bounded(ask):
             cells.setdefault((run.card, registry.get(run.cell.runtime).alike(ask)), []).append((run, ask))
     return [row for mine in cells.values() for row in _rows(index, mine, same_machine=same_machine)]
 

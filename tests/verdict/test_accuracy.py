@@ -9,15 +9,16 @@ from statistics import median
 import pytest
 
 from fitcheck.records.run import Run
-from fitcheck.records.run_index import build
+from fitcheck.records.run_index import Index, build
 from fitcheck.records.schema import PassRecord
 from fitcheck.records.validate import publishable
+from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.sensenova.card_seen import architecture_of
 from fitcheck.runtimes.sensenova.pass_work import passes_of
 from fitcheck.runtimes.sensenova.published import published_rows as measured_rows
 from fitcheck.runtimes.sensenova.streaming import streaming_of
-from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part, published_rows, recorded_rows, together
+from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part, indexed_rows, published_rows, recorded_rows, together
 from fitcheck.verdict.accuracy_summary import AccuracySummary, by_cell_kind, kept, summarize, worse
 from fitcheck.verdict.evidence import ask_of
 
@@ -209,3 +210,18 @@ def test_a_reading_of_the_driver_that_missed_the_peak_is_no_measurement_of_it(ro
     assert missed
     assert there
     assert not missed & there
+
+
+def test_what_is_not_modelled_has_bounds_and_no_error() -> None:
+    runs = build(record.model_dump(mode="json", exclude_none=True) for record in publishable(RESULTS)).rows
+    beside = [run for run in runs if run.outcome == "ok" and run.cell.policy in ("controlnet", "lora")]
+    assert {run.cell.policy for run in beside} == {"controlnet", "lora"}
+    for run in beside:
+        assert indexed_rows(Index((run,), ())) == []
+        ask = ask_of(run)
+        assert ask is not None
+        support = registry.get(ask.placement.runtime).platform(ask)
+        assert support is not None
+        assert support.least is not None
+        assert run.allocated is not None
+        assert support.least.cards[ask.gpu].allocated.best <= run.allocated

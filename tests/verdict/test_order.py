@@ -227,7 +227,7 @@ def test_of_two_answers_to_read_along_one_leads(better: Cell, worse: Cell) -> No
 
 def test_what_runs_slowly_leads_over_a_broken_file_that_fits_and_is_told_of_no_such_change() -> None:
     """A processor reads IQ1_M of a 27B at 5 tokens a second, at 309 % more perplexity, and 4 bits at half of that."""
-    report = fitcheck.check("gemma-3-27b", "none", ram=32 * GIB)
+    report = fitcheck.check("gemma-3-27b", "none", ram=32 * GIB, host_bandwidth=70.0)
     best, broken = report.best, next(cell for cell in report.cells if cell.tier.name == "IQ1_M")
     assert broken.verdict is Verdict.FITS
     assert not is_coarse(report.model, best.tier)

@@ -25,7 +25,7 @@ from fitcheck.runtimes.diffusers.moving_groups import COMPUTING, MovingGroups
 from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, Offload
 from fitcheck.runtimes.diffusers.stages import DENOISE, Stage, Stages, is_upcast
 from fitcheck.runtimes.diffusers.traces import PLAIN, Trace, trace_of
-from fitcheck.runtimes.diffusers.weights import ModuleWeights, left_behind, weights_of
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, left_behind, scales_left, weights_of
 
 _CALLS = 2
 
@@ -157,6 +157,8 @@ class _Card:
         """What is on the card before the first call."""
         if self._offload.by_component:
             self.keep(sum(left_behind(self._tier, one.name) for one in self._arch.components))
+        if self._offload.level:
+            self.keep(sum(scales_left(self._tier, one.name) for one in self._arch.components))
         for one in self._arch.components:
             if self._offload.resident or (self._offload.by_component and one.name in self._arch.excluded_from_offload):
                 self._bring(one.name)

@@ -16,6 +16,7 @@ from fitcheck.runtimes.diffusers.weights import (
     leaf_groups,
     left_behind,
     parts_of,
+    scales_left,
     weights_of,
 )
 
@@ -46,6 +47,8 @@ def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple
         return _one_after_the_other(arch, parts, stages, left)
     tables = sum([one.buffers for one in parts.values()]) if offload.empties else 0
     staying = _sums([parts[name] for name in arch.ungrouped]) if offload.level else (0, 0)
+    scales = sum([scales_left(tier, one.name) for one in arch.components]) if offload.level else 0
+    staying = staying[0] + scales, staying[1] + scales
     return (
         Held(stage, staying[0], 0, staying[1], stays=True)
         if offload.level and stage.component.name in arch.ungrouped

@@ -19,7 +19,7 @@ from fitcheck.memory.allocator_blocks import device_block, pinned_block
 from fitcheck.memory.caching_allocator import LARGE, MIDDLE_SEGMENT, SMALL
 from fitcheck.models.families.pipeline import gguf_mixture
 from fitcheck.models.families.pipeline.architecture import Component, PipelineArchitecture
-from fitcheck.models.families.pipeline.schemes import Scheme, Stored
+from fitcheck.models.families.pipeline.schemes import NF4_BLOCK, Scheme, Stored
 from fitcheck.models.families.pipeline.tables import entries
 from fitcheck.models.families.pipeline.tiers import PipelineTable, component_types
 from fitcheck.models.model import Tier
@@ -155,10 +155,23 @@ def left_behind(tier: Tier, component: str) -> int:
     """Bytes of a component that stay on the card once its weights have gone back to the host: bitsandbytes' 8-bit
     matrices are loaded there, and moving a module puts new data into each parameter, but not into what it keeps beside
     (bitsandbytes 0.50.2, nn/modules.py, ``Int8Params.CB``; torch 2.11, ``Module._apply``, which sets ``.data``)."""
+    return _of_bitsandbytes(tier, component, "I8")
+
+
+@lru_cache(maxsize=1024)
+def scales_left(tier: Tier, component: str) -> int:
+    """Bytes of a component that stay on the card while its layers come and go in groups: bitsandbytes' 4-bit matrices
+    are loaded there, and group offload moves parameters and buffers, of which their scales, 32 bit for each block, are
+    neither (bitsandbytes 0.50.2, nn/modules.py, ``Params4bit.quant_state``; diffusers 0.42.1,
+    hooks/group_offloading.py, ``ModuleGroup``)."""
+    return _of_bitsandbytes(tier, component, "U8") * 2 // NF4_BLOCK * 4  # two weights a byte
+
+
+def _of_bitsandbytes(tier: Tier, component: str, stored: str) -> int:
     if not isinstance(tier.tensors, PipelineTable):
         return 0
     of = (one for one in tier.tensors.parts if one[0].name == component and one[1].format == "bitsandbytes")
-    return sum(component_types(*one).get("I8", 0) for one in of)
+    return sum(component_types(*one).get(stored, 0) for one in of)
 
 
 @lru_cache(maxsize=1024)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import pytest
 
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
+from fitcheck.models.families.pipeline.tiers import PipelineTable, component_table
 from fitcheck.records.run_index import accepted
 from fitcheck.runtimes.base import Ask, Wanted
 from fitcheck.runtimes.diffusers.runtime import RUNTIME
-from fitcheck.runtimes.diffusers.weights import left_behind
+from fitcheck.runtimes.diffusers.weights import left_behind, scales_left
 from fitcheck.units import GIB
 
 # model, tier, mode: GiB allocated and reserved (2026-11-28, diffusers 0.42.1, bitsandbytes 0.50.2)
@@ -60,6 +63,24 @@ def test_eight_bits_stay_on_the_card_and_others_do_not() -> None:
     assert found.pop("int8") / 1e9 == pytest.approx(11.9, abs=0.1)  # a byte for each of 11.9 billion
     assert set(found.values()) == {0}
     assert left_behind(model.tier_named("int8"), "text_encoder_2") == 0
+
+
+def test_scales_of_four_bits_are_those_of_the_tensor_table() -> None:
+    model = catalog.get("flux.2-klein-4b")
+    table = model.tier_named("nf4").tensors
+    assert isinstance(table, PipelineTable)
+    for component, how in table.parts:
+        listed = [one for one in component_table(component, how).tensors if one.name.endswith(".absmax")]
+        found = scales_left(model.tier_named("nf4"), component.name)
+        assert found == pytest.approx(sum(4 * prod(one.shape) for one in listed), rel=1e-6)
+        assert (found > 0) == (how.name == "nf4")
+    assert all(scales_left(model.tier_named(name), "transformer") == 0 for name in ("int8", "bf16", "Q8_0"))
+
+
+def test_scales_stay_on_the_card_where_layers_move_in_groups() -> None:
+    # as an H100 held
+    allocated = RUNTIME.footprint(recorded("flux.2-klein-4b", "nf4", "group-leaf-stream")).cards[0].allocated
+    assert allocated.best / GIB == pytest.approx(2.654, rel=0.01)
 
 
 @pytest.mark.parametrize(

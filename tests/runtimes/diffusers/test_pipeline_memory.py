@@ -196,7 +196,8 @@ def test_host_memory_by_mode() -> None:
     assert model.pageable / GIB == pytest.approx(weights, abs=0.01)
     assert stream.pinned > 1.3 * model.pageable
     frugal = memory("group-leaf-stream", low_cpu_mem=True).host
-    assert (frugal.pinned, frugal.pageable) == (0, model.pageable)
+    assert frugal.pageable == model.pageable
+    assert 0 < frugal.pinned < stream.pinned / 20, "blocks that pinned one layer at a time and stay"
 
 
 def test_a_block_level_that_does_not_reach_the_decoder_is_refused_with_the_reason() -> None:

@@ -37,6 +37,10 @@ MODELS = (
 ENCODED_ONCE = ("sdxl", "model")
 
 
+# what a run of these holds is in no replay
+NOT_REPLAYED = {"controlnet", "lora", "free-text-encoder"}
+
+
 def records(*, capped: bool = False) -> list[Any]:
     """Runs that ended well, by model, on the whole card or under a cap."""
     found = []
@@ -46,6 +50,8 @@ def records(*, capped: bool = False) -> list[Any]:
             if (model, record["runtime"]["mode"]) == ENCODED_ONCE:
                 continue
             if ("cap" in record["protocol"]) is not capped:
+                continue
+            if NOT_REPLAYED & set(record["runtime"].get("policy", "").split("+")):
                 continue
             if record["runtime"]["name"] == "diffusers" and record["outcome"]["result"] == "ok":
                 found.append(pytest.param(record, id=f"{model}-{path.stem[:8]}"))

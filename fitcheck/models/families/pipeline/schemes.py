@@ -22,7 +22,7 @@ Pack = Callable[[Entry], Iterator[Stored]]
 PLAIN = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
 # DEFAULT_SKIP_MODULES_PATTERN of diffusers 0.42.1, hooks/layerwise_casting.py
 UNCAST = ("pos_embed", "patch_embed", "norm", "^proj_in$", "^proj_out$")
-_NF4_BLOCK, _NF4_CODE = 64, 16
+NF4_BLOCK, _NF4_CODE = 64, 16
 _INT4_GROUP = 128
 _NVFP4_BLOCK = 16
 
@@ -87,7 +87,7 @@ def _int8(entry: Entry) -> Iterator[Stored]:
 def _nf4(entry: Entry) -> Iterator[Stored]:
     elements = prod(entry.shape)
     yield entry.name, (ceil(elements / 2), 1), "U8"
-    yield f"{entry.name}.absmax", (ceil(elements / _NF4_BLOCK),), "F32"
+    yield f"{entry.name}.absmax", (ceil(elements / NF4_BLOCK),), "F32"
     yield f"{entry.name}.quant_map", (_NF4_CODE,), "F32"
 
 
