@@ -83,6 +83,13 @@ class CardMemory:
         """The phase that allocates most."""
         return peak(self.phases)
 
+    @property
+    def capped(self) -> Interval[int]:
+        """What tensors take under a limit: down to the least that works a run may allocate less than with room, because
+        convolutions copy less."""
+        least = self.required.low - (self.card.low - self.reserved.low)
+        return replace(self.allocated, low=min(self.allocated.low, least))
+
 
 @dataclass(frozen=True, slots=True)
 class Footprint:

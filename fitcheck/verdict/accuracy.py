@@ -245,12 +245,9 @@ def _name(run: Run, ask: Ask) -> str:
 
 
 def _capped_row(one: Measured, leave: Leave) -> AccuracyRow:
-    """Tensors under a cap; what is reserved there says little, because the allocator gives cache back. Down to the
-    least that works a run may allocate less than it would with room: convolutions copy less."""
+    """Tensors under a cap; what is reserved there says little, because the allocator gives cache back."""
     memory = registry.get(one.ask.placement.runtime).footprint(one.ask).cards[one.ask.gpu]
-    least = memory.required.low - (memory.card.low - memory.reserved.low)
-    allocated = replace(memory.allocated, low=min(memory.allocated.low, least))
-    return _row(one, "record", ("allocated under a cap", "capped"), "GiB", allocated, one.allocated or 0, leave)
+    return _row(one, "record", ("allocated under a cap", "capped"), "GiB", memory.capped, one.allocated or 0, leave)
 
 
 def _limit_row(run: Run, one: Measured, leave: Leave) -> AccuracyRow:

@@ -32,6 +32,9 @@ def doubt(record: PassRecord) -> list[Finding]:
     runtime = registry.get(ask.placement.runtime)
     footprint = runtime.footprint(ask)
     duration = runtime.duration(ask, footprint)
+    support = runtime.platform(ask)
+    if support is not None and support.least is not None:  # not modelled: more than the bounds is no surprise
+        return _bounded(runs[0], support.least.cards[ask.gpu])
     found = _memory(runs[0], footprint.cards[ask.gpu])
     return found if duration is None or duration.seconds is None else [*found, *_time(runs[0], duration.seconds)]
 
@@ -46,8 +49,17 @@ def _unknown(record: PassRecord) -> list[Finding]:
     return [note("unknown-cell", f"no such run of {model} by {name} is known ({said}): it speaks for no answer")]
 
 
+def _bounded(run: Run, least: CardMemory) -> list[Finding]:
+    bound = least.allocated.low
+    if run.allocated is None or run.allocated >= bound / _MEMORY_SLACK:
+        return []
+    return [
+        flag("memory-estimate", f"allocated {format_gib(run.allocated)} where at least {format_gib(bound)} is needed")
+    ]
+
+
 def _memory(run: Run, memory: CardMemory) -> list[Finding]:
-    span = memory.allocated
+    span = memory.allocated if run.cap is None else memory.capped
     if run.allocated is None or span.low / _MEMORY_SLACK <= run.allocated <= span.high * _MEMORY_SLACK:
         return []
     words = f"{format_gib(span.low)} to {format_gib(span.high)}"

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fitcheck.records import schema, store
 from fitcheck.units import GIB
+from fitcheck.verdict.expectation import doubt
 
 Run = Callable[..., Any]
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def expected(record: Path) -> schema.PassRecord:
@@ -98,3 +102,23 @@ def test_what_the_estimator_did_not_expect_is_flagged(run: Run, record: Path, tm
     )
     store.write(tmp_path / "likely", likely)
     assert run("validate", "likely").out == b""
+
+
+@pytest.fixture(scope="module")
+def measured() -> list[schema.PassRecord]:
+    """Our own records of pipelines that ran under a limit, or with something beside that is not modelled."""
+    read = (store.read(path) for path in sorted(RESULTS.glob("*/*/*.json")))
+    passes = [one for one in read if isinstance(one, schema.PassRecord) and one.runtime.name == "diffusers"]
+    return [one for one in passes if one.protocol.cap is not None or one.runtime.policy in ("controlnet", "lora")]
+
+
+def test_what_a_limit_or_something_beside_explains_is_no_surprise(measured: list[schema.PassRecord]) -> None:
+    assert {one.protocol.cap is not None for one in measured} == {True, False}
+    assert [one.id for one in measured for found in doubt(one) if found.code == "memory-estimate"] == []
+
+
+def test_less_than_a_bound_is_a_surprise(measured: list[schema.PassRecord]) -> None:
+    beside = next(one for one in measured if one.runtime.policy == "controlnet" and one.memory is not None)
+    assert beside.memory is not None
+    little = beside.model_copy(update={"memory": beside.memory.model_copy(update={"allocated": 1 << 30})})
+    assert "at least" in next(found.message for found in doubt(little) if found.code == "memory-estimate")
