@@ -37,7 +37,8 @@ KINDS: Mapping[str, ControlNetKind] = {
     ),
     "FluxPipeline": ControlNetKind(
         "FluxControlNetPipeline", "FluxControlNetModel", {"num_layers": 6, "num_single_layers": 0}, "control_image",
-        "Shakker-Labs/FLUX.1-dev-ControlNet-Union-Pro-2.0: 6 double blocks and no single one, 4.28 GB",
+        "Shakker-Labs/FLUX.1-dev-ControlNet-Union-Pro-2.0, README.md and config.json (of a copy), 2026-11-28: "
+        "6 double blocks and no single one",
     ),
 }  # fmt: skip
 
