@@ -23,6 +23,7 @@ Level = Literal["note", "warn", "refuse"]
 OUTPUT_NEED = 64 * MIB
 # what the operating system and the bench's own parent process should keep
 RAM_RESERVE = 1 << 30
+_IN_MEMORY = ("tmpfs", "ramfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,24 @@ def require_folder(folder: Path) -> None:
         raise RecordError(
             f"--out: the disk of {folder} has {free / MIB:.0f} MiB left and results need "
             f"{OUTPUT_NEED / MIB:.0f} MiB; make room or choose another folder."
+        )
+
+
+def require_disk(need: int) -> None:
+    """Raises InputError unless temporary files lie on a disk with room for ``need`` bytes."""
+    folder = Path(tempfile.gettempdir()).resolve()
+    holding = [one for one in psutil.disk_partitions(all=True) if folder.is_relative_to(one.mountpoint)]
+    kind = max(holding, key=lambda one: len(one.mountpoint)).fstype if holding else ""
+    if kind in _IN_MEMORY:
+        raise OptionError(
+            f"--offload-to-disk: temporary files lie in {folder}, which is memory ({kind}); "
+            "set TMPDIR to a folder on a disk."
+        )
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OptionError(
+            f"--offload-to-disk: the disk of {folder} has {format_gib(free)} left and the weights need "
+            f"{format_gib(need)}; make room or set TMPDIR to another folder."
         )
 
 

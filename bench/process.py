@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType, TracebackType
 from typing import IO, Any
 
@@ -37,7 +38,8 @@ class Hang(Exception):
 
 
 class Child:
-    """Context manager around one child process; leaving the block ends the child however it was left."""
+    """Context manager around one child process; leaving the block ends the child however it was left, and its temporary
+    files go, those of a killed one too."""
 
     def __init__(self, job: dict[str, Any], hang_seconds: float, argv: list[str] | None = None) -> None:
         self._job = job
@@ -50,12 +52,13 @@ class Child:
 
     def __enter__(self) -> Child:
         self.started = time.monotonic()
+        self._files = TemporaryDirectory(prefix="fitcheck-bench-", ignore_cleanup_errors=True)
         self.process = subprocess.Popen(
             self._argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=environment() | {"TMPDIR": self._files.name},
             # its own group: Ctrl-C on the terminal reaches the parent alone, which then ends the child in order
             **new_group(),
         )
@@ -82,6 +85,7 @@ class Child:
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             with suppress(OSError):
                 _pipe(pipe).close()
+        self._files.cleanup()
 
     @property
     def pid(self) -> int:

@@ -8,9 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from bench_fakes import FakeNvml
 from rich.console import Console
@@ -108,6 +111,28 @@ def test_a_full_disk_is_refused_first(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(InputError, match="make room"):
         preflight.require_folder(tmp_path)
+
+
+def test_groups_in_files_need_a_disk_with_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mounted(kind: str) -> None:
+        mounts = [
+            SimpleNamespace(mountpoint="/", fstype="ext4"),
+            SimpleNamespace(mountpoint=str(tmp_path), fstype=kind),
+        ]
+        monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+
+    inside = tmp_path / "below"
+    inside.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(inside))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=20 * GIB))
+    mounted("ext4")
+    preflight.require_disk(20 * GIB)
+    with pytest.raises(InputError, match=r"20\.0 GiB left and the weights need 20\.1 GiB; make room"):
+        preflight.require_disk(20 * GIB + 100 * MIB)
+    mounted("tmpfs")
+    with pytest.raises(InputError, match=r"which is memory \(tmpfs\); set TMPDIR"):
+        preflight.require_disk(1)
 
 
 def test_a_containers_file_cache_is_memory_that_can_be_had(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -210,6 +211,20 @@ def test_a_card_that_fills_is_a_sign_of_life_and_a_second_of_nothing_is_not() ->
     assert heard(32 << 20) == 9
     with pytest.raises(Hang, match="no progress for 1 s"):
         heard(1 << 20)
+
+
+@pytest.mark.parametrize("ends", ["pass", "os.kill(os.getpid(), 9)"])
+def test_files_of_a_child_go_however_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = (
+        "import json, os, tempfile\nkept = tempfile.mkdtemp()\nopen(kept + '/weights', 'w').write('many')\n"
+        f"print(json.dumps({{'event': 'made', 'at': 1.0, 'where': kept}}), flush=True)\n{ends}"
+    )
+    with Child({}, 10, [sys.executable, "-c", script]) as child:
+        (event,) = child.events()
+        assert Path(event["where"]).is_relative_to(tmp_path)
+        assert Path(event["where"], "weights").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pass_of_the_longest_answer_is_one_event() -> None:

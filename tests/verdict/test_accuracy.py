@@ -18,9 +18,12 @@ from fitcheck.runtimes.sensenova.card_seen import architecture_of
 from fitcheck.runtimes.sensenova.pass_work import passes_of
 from fitcheck.runtimes.sensenova.published import published_rows as measured_rows
 from fitcheck.runtimes.sensenova.streaming import streaming_of
+from fitcheck.speed.rates import Calibration
 from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part, indexed_rows, published_rows, recorded_rows, together
 from fitcheck.verdict.accuracy_summary import AccuracySummary, by_cell_kind, kept, summarize, worse
 from fitcheck.verdict.evidence import ask_of
+from fitcheck.verdict.known_records import calibration_of, known_of
+from fitcheck.verdict.left_out import left_out
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -212,10 +215,37 @@ def test_a_reading_of_the_driver_that_missed_the_peak_is_no_measurement_of_it(ro
     assert not missed & there
 
 
+# policies of records whose sizes are lower bounds
+NOT_MODELLED = {"controlnet", "lora", "disk"}
+
+
+def test_what_is_not_modelled_corrects_no_estimate() -> None:
+    """A ControlNet's seconds and memory say nothing of the pipeline alone, and those of the pipeline do."""
+    runs = build(record.model_dump(mode="json", exclude_none=True) for record in publishable(RESULTS)).rows
+    mine = [run for run in runs if run.outcome == "ok" and run.cell.model == "sdxl" and not run.limited]
+    beside = tuple(run for run in mine if run.cell.policy in NOT_MODELLED)
+    plain = next(run for run in mine if run.cell.mode == "none" and not run.cell.policy and run.cell.tier == "fp16")
+    ask = ask_of(next(run for run in mine if run.cell.mode == "model" and not run.cell.policy))
+    assert ask is not None
+    assert beside
+    assert calibration_of(ask, Index(beside, ())) == Calibration()
+    assert calibration_of(ask, Index((plain,), ())) != Calibration()
+    runtime, said = registry.get("diffusers"), []
+    for rows in (beside, (plain,)):
+        known = known_of(Index(rows, ()), ask.machine, ask.model)
+        assert known is not None
+        said.append(known._others(runtime))
+    assert not said[0]
+    assert said[1]
+    modelled = tuple(run for run in mine if run not in beside)
+    everything, some = (left_out(Index(rows, ())) for rows in (tuple(mine), modelled))
+    assert [(row.cell, row.measured) for row in everything] == [(row.cell, row.measured) for row in some]
+
+
 def test_what_is_not_modelled_has_bounds_and_no_error() -> None:
     runs = build(record.model_dump(mode="json", exclude_none=True) for record in publishable(RESULTS)).rows
-    beside = [run for run in runs if run.outcome == "ok" and run.cell.policy in ("controlnet", "lora")]
-    assert {run.cell.policy for run in beside} == {"controlnet", "lora"}
+    beside = [run for run in runs if run.outcome == "ok" and run.cell.policy in NOT_MODELLED]
+    assert {run.cell.policy for run in beside} == NOT_MODELLED
     for run in beside:
         assert indexed_rows(Index((run,), ())) == []
         ask = ask_of(run)

@@ -9,6 +9,7 @@ from bench.engines.base import Driver, Engine
 from bench.engines.diffusers.put_beside import kind_of, require_peft
 from bench.engines.diffusers.recipes import known, recipe
 from bench.job import Job, Request
+from bench.preflight import require_disk
 from fitcheck.errors import OptionError
 from fitcheck.models import catalog
 from fitcheck.models.workload import Product, Task
@@ -54,6 +55,8 @@ class PipelineDriver(Driver):
             kind_of(recipe(job.model, bool(job.workload.references)))
         if job.placement.get("load_lora_weights"):
             require_peft()
+        if job.placement.get("offload_to_disk") and not job.tiny:
+            require_disk(tier.disk_bytes)
         if job.gguf is not None:
             raise OptionError("--gguf: pipelines run with synthetic weights only; leave it out.")
 
