@@ -60,6 +60,7 @@ def _group_page(inputs: Inputs, address: str, records: list[dict[str, Any]], mod
         section="results/",
         crumbs=(Crumb("Results", "results/"), Crumb(title[:80], None)),
         picture=False,
+        digests={"flags": inputs.engine},  # which the estimator raises: as the page is drawn, not for one that is kept
     )
 
 

@@ -33,6 +33,7 @@ _HIGHEST = float(1 << 60)
 _BLOCK, _RATE = (1, 1 << 50), (1e3, 1e15)
 
 R = TypeVar("R")
+_ID = attrgetter("id")
 # what stands between the runs of a packed file, a line each, and its link records
 _LINKS = '"links":['
 _BETWEEN = f"\n],{_LINKS}"
@@ -173,8 +174,9 @@ def _documents(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
 
 
 def build(documents: Iterable[dict[str, Any]], *, own: bool = False) -> Index:
-    """The index of records given as JSON documents, this user's ``own`` or others'; what is neither a run on a card nor
-    a link record is left out, and what is a measurement that another document states counts once."""
+    """The index of records given as JSON documents, this user's ``own`` or others', by ascending id: what is worked out
+    of a sample of them is the same whatever order they are read in. What is neither a run on a card nor a link record
+    is left out, and what is a measurement that another document states counts once."""
     rows, links = list[Run](), list[LinkRow]()
     for document in documents:
         try:
@@ -185,7 +187,7 @@ def build(documents: Iterable[dict[str, Any]], *, own: bool = False) -> Index:
                 links.append(_sound(_link(document)))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
-    return Index(once((), rows), tuple(links))
+    return Index(once((), sorted(rows, key=_ID)), tuple(sorted(links, key=_ID)))
 
 
 def _sound(row: R) -> R:
@@ -242,10 +244,9 @@ _KINDS: dict[str, frozenset[type]] = {"str": frozenset((str,)), "int": frozenset
 
 def pack(index: Index) -> bytes:
     """The bytes of ``data/results.json``: the same records give the same bytes."""
-    rows = [asdict(row) for row in sorted(index.rows, key=lambda row: row.id)]
-    links = [asdict(link) for link in sorted(index.links, key=lambda link: link.id)]
     lines = [
-        ",\n".join(json.dumps(_sparse(values), separators=(",", ":")) for values in table) for table in (rows, links)
+        ",\n".join(json.dumps(_sparse(asdict(one)), separators=(",", ":")) for one in table)
+        for table in (sorted(index.rows, key=_ID), sorted(index.links, key=_ID))
     ]
     return f'{{"rows":[\n{lines[0]}{_BETWEEN}\n{lines[1]}\n]}}\n'.encode()
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page
 
-from .conftest import HOSTILE, KINDS, Site
+from .conftest import HOSTILE, KINDS, MODELS, Site
 
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 
@@ -175,7 +175,7 @@ def test_no_page_asks_a_foreign_host_or_trips_its_policy(site: Site, browser: Br
 def test_no_page_is_wider_than_a_phone(site: Site, browser: Browser, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800})
     page = context.new_page()
-    for address in (*KINDS.values(), HOSTILE, "check/qwen3-8b/"):
+    for address in (*KINDS.values(), HOSTILE, *(f"check/{slug}/" for slug in MODELS.split(","))):
         page.goto(site.url + address)
         over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert over <= 0, address

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fitcheck
 from fitcheck.pages.flags import flags_of
+from fitcheck.pages.record_pages import result_pages
 from fitcheck.pages.single import page_of, page_of_records
+from fitcheck.pages.site_inputs import gather
 from fitcheck.pages.view import record_facts
 from fitcheck.records import bounds, store
 from fitcheck.records.findings import Rank
@@ -93,3 +97,17 @@ def test_no_box_is_drawn_for_no_command() -> None:
     assert report.best.commands == ()
     assert 'aria-label="Commands"' not in page
     assert 'aria-label="Commands"' in page_of(fitcheck.check("sensenova-u1-8b-mot", "RTX 4090", ram=32 * GIB))
+
+
+def test_a_page_of_records_is_made_anew_where_the_estimator_changed_and_flags_others(tmp_path: Path) -> None:
+    store.write(tmp_path, passed())
+    inputs = gather(tmp_path, "rtx-4070", models="sensenova-u1-8b-mot")
+
+    def keys(engine: str) -> dict[str, str]:
+        found = result_pages(replace(inputs, engine=engine))
+        return {page.address: page.key for page in found if page.template == "result.html"}
+
+    assert keys("one")
+    assert keys("one") == keys("one")
+    assert keys("one").keys() == keys("other").keys()
+    assert not set(keys("one").items()) & set(keys("other").items())

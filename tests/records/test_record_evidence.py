@@ -288,6 +288,7 @@ def test_the_index_survives_packing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         run_index.accepted.cache_clear()
     reordered = Index(built.rows[::-1], built.links)
     assert run_index.pack(reordered) == run_index.pack(built)
+    assert [row.id for row in built.rows] == sorted(row.id for row in built.rows)
     assert len((built + built).rows) == 3
 
 

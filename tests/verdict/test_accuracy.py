@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from fitcheck.records.run import Run
-from fitcheck.records.run_index import Index, build
+from fitcheck.records.run_index import Index, accepted, build
 from fitcheck.records.schema import PassRecord
 from fitcheck.records.validate import publishable
 from fitcheck.runtimes import registry
@@ -255,3 +255,9 @@ def test_what_is_not_modelled_has_bounds_and_no_error() -> None:
         assert support.least is not None
         assert run.allocated is not None
         assert support.least.cards[ask.gpu].allocated.best <= run.allocated
+
+
+def test_figures_are_those_of_the_records_that_checks_know() -> None:
+    """Others of a cell are sampled: in whatever order files are read, as the installed index has them."""
+    read = [record.model_dump(mode="json", exclude_none=True) for record in publishable(RESULTS)]
+    assert build(read).rows == build(reversed(read)).rows == tuple(accepted().rows)
