@@ -299,10 +299,11 @@ def files_of(wanted: Any) -> list[tuple[str, str]]:
 
     if not wanted.options:
         return []
-    roles = {
-        name: one.role
+    named = {
+        name: one
         for runtime in registry.names()
         for name, one in declared(registry.options_of(runtime)).items()
         if one.role is not None
     }
-    return [(str(value), role) for name, value in wanted.options if (role := roles.get(name)) is not None]
+    found = ((named[name], named[name].file(value)) for name, value in wanted.options if name in named)
+    return [(file, str(one.role)) for one, file in found if file is not None]

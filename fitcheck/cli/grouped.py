@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -9,7 +10,9 @@ from typer.core import TyperCommand, TyperGroup
 from fitcheck.runtimes.options import BARE
 
 _WHOLE = 1000  # letters: more than any first sentence has
-BARE_METAVAR = "[NUMBER]"  # of options that may be named without their value
+# of options that may be named without their value, and what such a value looks like
+BARE_NUMBER, BARE_FILE = "[NUMBER]", "[RANK|FILE]"
+_BARE = {BARE_NUMBER: re.compile(r"\d+"), BARE_FILE: re.compile(r"\d+(:.*)?|.*\.safetensors|[^-].*/.*")}
 
 
 def _take_plain_values(parameter: Any) -> None:
@@ -64,19 +67,22 @@ class QuickCommand(_Quick, TyperCommand):
 class GroupedCommand(QuickCommand):
     """A command whose plain help has a section for each group of options, the command's own first.
 
-    An option that may be named without its value gets the usual one where no number follows.
+    An option that may be named without its value gets the usual one where none follows.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Values put in where an option was named bare; the rest as it is."""
         bare = {
-            name for one in self.get_params(ctx) if getattr(one, "metavar", None) == BARE_METAVAR for name in one.opts
+            name: value
+            for one in self.get_params(ctx)
+            if (value := _BARE.get(getattr(one, "metavar", None) or "")) is not None
+            for name in one.opts
         }
         filled: list[str] = []
         for at, word in enumerate(args):
             filled.append(word)
             following = args[at + 1] if at + 1 < len(args) else ""
-            if word in bare and not following.isdecimal():
+            if word in bare and not bare[word].fullmatch(following):
                 filled.append(BARE)
         return super().parse_args(ctx, filled)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from fitcheck.cli.grouped import BARE_METAVAR, GroupedCommand
+from fitcheck.cli.grouped import BARE_FILE, BARE_NUMBER, GroupedCommand
 from fitcheck.cli.pcie import parse_pcie
 from fitcheck.dataclass_later import dataclass
 from fitcheck.runtimes import registry
@@ -169,7 +169,7 @@ def _runtime_parameters(options: Declared) -> list[inspect.Parameter]:
             help=one.help,
             rich_help_panel=", ".join(owners),
             show_default=False,
-            metavar=BARE_METAVAR if one.bare else None,
+            metavar=None if not one.bare else BARE_FILE if one.role else BARE_NUMBER,
         )
         annotation = Annotated[kind, shown]  # type: ignore[valid-type]
         found.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from fitcheck.models.gguf import GgufHeader
 
 DRAFT = "draft"  # the role of a second model; there is one, as there is one projector
-_SINGLE = ("projector", DRAFT)
+LORA = "LoRA"  # of a pipeline's denoiser
+_SINGLE = ("projector", DRAFT, LORA)
 _USUAL_BITS = 16
 
 
 @dataclass(frozen=True)
 class Companion:
-    """``role`` is what the file is ("projector", "adapter", "control vector"), ``numbers`` are the whole numbers of its
-    metadata by key, ``kind`` what it says of its kind ("gemma3"), ``path`` where it lies here.
+    """``role`` is what the file is ("projector", "adapter", "control vector", "LoRA"), ``numbers`` are the whole
+    numbers of its metadata by key, ``kind`` what it says of its kind ("gemma3"), ``path`` where it lies here.
 
     Of a second model ("draft") ``kind`` is the tier; ``architecture``, ``repository`` and ``disk_bytes`` are the
     model's, ``name`` what people call it.

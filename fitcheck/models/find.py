@@ -15,7 +15,7 @@ from pathlib import Path
 from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import FileError, ModelError, NetworkError, OptionError
 from fitcheck.models import catalog
-from fitcheck.models.companions import DRAFT, Companion
+from fitcheck.models.companions import DRAFT, LORA, Companion
 from fitcheck.models.families import registry
 from fitcheck.models.model import Model, Tier
 
@@ -128,12 +128,12 @@ def read_companion(place: str, role: str, *, offline: bool = False) -> Companion
         header = found.header(found.candidates[0])
         local = found.files.local_path(found.candidates[0].files[0])
     path = None if local is None else str(local)
-    if not isinstance(header, GgufHeader):
+    read = next((one for family in registry.every() if (one := family.companion(header, path)) is not None), None)
+    if not isinstance(header, GgufHeader) and role != LORA:
         raise FileError(
             f"{place}: this is no .gguf file, and {_one(role)} beside a GGUF model is one; name a .gguf file. The "
             "LoRA of an image or video pipeline is asked for with --load-lora-weights."
         )
-    read = next((one for family in registry.every() if (one := family.companion(header, path)) is not None), None)
     if read is None or read.role != role:
         what = "model" if read is None else read.role
         raise FileError(f"{place}: this is {_one(what)} and no {role}; name the {role}'s own file.")

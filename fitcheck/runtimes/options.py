@@ -21,7 +21,8 @@ class Option:
     """One option as people type it. ``parse`` turns what was typed into the value; ``type`` is what a command line
     takes; ``many`` that it may be repeated, ``bare`` that it may be named without a value, which then is ``BARE``.
     ``role`` says that it names a file that goes beside the model, and as what: whoever asks the runtime reads it
-    before. ``also`` are other flags by which the program itself knows it."""
+    before, unless ``told`` says of the value that it names none. ``also`` are other flags by which the program itself
+    knows it."""
 
     help: str
     type: type = str
@@ -31,12 +32,19 @@ class Option:
     role: str | None = None
     bare: bool = False
     also: tuple[str, ...] = ()
+    told: Callable[[str], bool] | None = None
 
     def read(self, value: Any) -> Any:
         """The value of what was typed or handed in; typed values of the API pass as they are."""
         if self.parse is None or not _is_text(value):
             return tuple(value) if isinstance(value, list) else value
         return self.parse(value)
+
+    def file(self, value: Any) -> str | None:
+        """The file that the value names; ``None`` where it names none."""
+        if self.role is None or (self.told is not None and self.told(str(value))):
+            return None
+        return str(value)
 
 
 def _is_text(value: Any) -> bool:
@@ -56,9 +64,10 @@ def option(
     role: str | None = None,
     bare: bool = False,
     also: tuple[str, ...] = (),
+    told: Callable[[str], bool] | None = None,
 ) -> Any:
     """A field of an options dataclass. ``help`` ends with the default where it is not ``None``."""
-    return field(default=default, metadata={"option": Option(help, type, parse, many, short, role, bare, also)})
+    return field(default=default, metadata={"option": Option(help, type, parse, many, short, role, bare, also, told)})
 
 
 def declared(options: type) -> Mapping[str, Option]:

@@ -18,7 +18,7 @@ from bench.engines.diffusers import freeing
 from bench.engines.diffusers.building import empty_module
 from bench.engines.diffusers.driver import DRIVER
 from bench.engines.diffusers.engine import PipelineEngine
-from bench.engines.diffusers.lora import RANK, shapes
+from bench.engines.diffusers.lora import shapes
 from bench.engines.diffusers.put_beside import CONTROLNET, KINDS, kind_of, with_controlnet
 from bench.engines.diffusers.recipes import recipe
 from bench.job import Job
@@ -26,6 +26,7 @@ from bench.told import PassReport
 from fitcheck.errors import MeasurementError
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Placement
+from fitcheck.runtimes.diffusers.lora import USUAL_RANK
 
 
 def job(model: str, tier: str, mode: str, **settings: object) -> Job:
@@ -131,14 +132,14 @@ def test_a_pipeline_without_a_published_controlnet_is_refused_before_a_process_i
 def test_a_lora_has_the_shapes_of_the_usual_files() -> None:
     """FLUX.1's of ai-toolkit have 172 MB in 16 bit, and 494 pairs of matrices."""
     part = recipe("flux.1-dev").parts["transformer"]
-    found = dict(shapes(empty_module(part)))
+    found = dict(shapes(empty_module(part), str(USUAL_RANK)))
     assert len(found) == 2 * 494
     assert 2 * sum(one.numel() for one in found.values()) == pytest.approx(172e6, rel=0.005)
-    assert found["single_transformer_blocks.0.proj_mlp.lora_A.weight"].shape == (RANK, 3072)
+    assert found["single_transformer_blocks.0.proj_mlp.lora_A.weight"].shape == (USUAL_RANK, 3072)
 
 
 def test_of_a_unet_a_lora_changes_the_transformers_alone() -> None:
-    names = [name for name, _ in shapes(empty_module(recipe("sdxl").parts["unet"]))]
+    names = [name for name, _ in shapes(empty_module(recipe("sdxl").parts["unet"]), "16")]
     assert names
     assert all(".attentions." in name for name in names)
 
@@ -146,7 +147,7 @@ def test_of_a_unet_a_lora_changes_the_transformers_alone() -> None:
 @pytest.mark.parametrize(("slug", "tier", "mode"), [("flux.1-dev", "Q4_K_S", "group-leaf"), ("sdxl", "fp16", "none")])
 def test_a_lora_changes_what_is_made_and_its_matrices_are_told(slug: str, tier: str, mode: str) -> None:
     pytest.importorskip("peft")
-    engine, watch = engine_of(slug, tier, mode, load_lora_weights=True)
+    engine, watch = engine_of(slug, tier, mode, load_lora_weights="16")
     (made,) = passes(engine, watch)
     assert made.output_digest != plain_digest(slug, tier)
     module = getattr(engine._pipeline, engine.recipe.denoisers[0])
@@ -157,7 +158,7 @@ def test_a_lora_changes_what_is_made_and_its_matrices_are_told(slug: str, tier: 
 def test_without_peft_a_lora_is_refused_before_a_process_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.engines.diffusers.put_beside.find_spec", lambda name: None)
     with pytest.raises(MeasurementError, match="--load-lora-weights: diffusers needs peft for it"):
-        DRIVER.check(job("flux.1-dev", "bf16", "none", load_lora_weights=True))
+        DRIVER.check(job("flux.1-dev", "bf16", "none", load_lora_weights="16"))
 
 
 def test_a_decoder_that_is_cast_up_finds_its_files_in_the_type_they_were_written_in() -> None:

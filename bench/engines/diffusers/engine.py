@@ -60,8 +60,8 @@ class PipelineEngine:
             source.finish()
             self._pipeline = pipeline_of(self.recipe, modules, self.recipe.text)
             self._pipeline.set_progress_bar_config(disable=True)
-            if self.cell.placement.get("load_lora_weights"):
-                self._load_lora(source)
+            if spec := self.cell.placement.get("load_lora_weights"):
+                self._load_lora(str(spec), source)
             table = TensorTable(self.tensors)
             self._place()
             gc.collect()
@@ -83,18 +83,17 @@ class PipelineEngine:
         folder = None if self._folder is None else self._folder.name
         place(self._pipeline, self.cell.placement, self.cell.device, folder)
 
-    def _load_lora(self, source: Synthetic) -> None:
-        """Beside the first denoiser, before anything is placed: hooks that are there do not know what comes later."""
-        name = self.recipe.denoisers[0]
+    def _load_lora(self, spec: str, source: Synthetic) -> None:
+        """Beside every denoiser, before anything is placed: hooks that are there do not know what comes later."""
 
         def made(full: str, one: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-            self.tensors.append(Tensor(full, tuple(one.shape), _TYPES[dtype], branch=name))
+            self.tensors.append(Tensor(full, tuple(one.shape), _TYPES[dtype], branch=full.partition(".")[0]))
             return source.dense(full, one, dtype)
 
-        dtype = getattr(torch, self.recipe.parts[name].computes)
-        matrices = lora.matrices(self._pipeline, name, dtype, made)
-        source.finish()
-        self._pipeline.load_lora_weights(matrices)
+        dtype = getattr(torch, self.recipe.parts[self.recipe.denoisers[0]].computes)
+        for matrices, told in lora.files(self._pipeline, self.recipe.denoisers, spec, dtype, made):
+            source.finish()
+            self._pipeline.load_lora_weights(matrices, **told)
 
     def _module(self, name: str, part: ComponentRecipe, source: Synthetic) -> nn.Module:
         module = empty_module(part)

@@ -10,36 +10,42 @@ from torch import nn
 
 from bench.engines.diffusers.put_beside import require_peft
 from fitcheck.errors import MeasurementError
+from fitcheck.runtimes.diffusers.lora import Pairs, changed, is_unet
 
-# ai-toolkit's rank, in every linear of the blocks: 172 MB for FLUX.1 in 16 bit, the size of most of its LoRAs
-RANK = 16
 Fill = Callable[[str, torch.Tensor, torch.dtype], torch.Tensor]
+# by which a pipeline is told that a file is of its second denoiser (WanLoraLoaderMixin.load_lora_weights)
+_SECOND = {"load_into_transformer_2": True}
 
 
-def matrices(pipeline: Any, denoiser: str, dtype: torch.dtype, fill: Fill) -> dict[str, torch.Tensor]:
-    """What ``fill`` makes of (name, meta tensor, dtype) for every matrix, by the names of a LoRA's file. Raises
-    MeasurementError without peft, and for a pipeline that loads none."""
+def files(
+    pipeline: Any, denoisers: tuple[str, ...], spec: str, dtype: torch.dtype, fill: Fill
+) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any]]]:
+    """What ``load_lora_weights`` is handed for a LoRA like ``spec`` beside every denoiser: matrices, which ``fill``
+    makes of (name, meta tensor, dtype), and arguments. Raises MeasurementError without peft, and for a pipeline that
+    loads none."""
     require_peft()
     if not hasattr(pipeline, "load_lora_weights"):
         raise MeasurementError(f"--load-lora-weights: {type(pipeline).__name__} loads no LoRA; leave it out.")
-    return {
-        f"{denoiser}.{name}": fill(f"{denoiser}.{name}", matrix, dtype)
-        for name, matrix in shapes(getattr(pipeline, denoiser))
-    }
+    for place, name in enumerate(denoisers):
+        made = {
+            f"{denoisers[0]}.{path}": fill(f"{name}.{path}", matrix, dtype)
+            for path, matrix in shapes(getattr(pipeline, name), spec)
+        }
+        yield made, _SECOND if place else {}
 
 
-def shapes(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, meta tensor) of both matrices for every linear that a LoRA changes."""
-    for name, linear in targets(module):
-        yield f"{name}.lora_A.weight", torch.empty(RANK, linear.in_features, device="meta")
-        yield f"{name}.lora_B.weight", torch.empty(linear.out_features, RANK, device="meta")
+def shapes(module: nn.Module, spec: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, meta tensor) of both matrices for every linear that the LoRA changes."""
+    for path, pair in pairs_in(module, spec).items():
+        yield f"{path}.lora_A.weight", torch.empty(pair.rank, pair.inputs, device="meta")
+        yield f"{path}.lora_B.weight", torch.empty(pair.outputs, pair.rank, device="meta")
 
 
-def targets(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    """The linears in the module's blocks; of a U-Net those in its transformers, as its LoRAs have them."""
-    children = list(module.named_modules())
-    transformers = [path for path, one in children if type(one).__name__ == "Transformer2DModel"]
-    inside = transformers or [path for path, one in children if isinstance(one, nn.ModuleList)]
-    for path, one in children:
-        if isinstance(one, nn.Linear) and any(path.startswith(f"{block}.") for block in inside):
-            yield path, one
+def pairs_in(module: nn.Module, spec: str) -> Pairs:
+    """The linears of a module that the LoRA changes, and what lies beside them."""
+    linears = (
+        (path, (one.out_features, one.in_features))
+        for path, one in module.named_modules()
+        if isinstance(one, nn.Linear)
+    )
+    return changed(spec, linears, unet=is_unet(type(module).__name__))

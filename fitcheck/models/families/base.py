@@ -135,7 +135,7 @@ class Family(Protocol):
         measured it."""
         return None
 
-    def companion(self, header: GgufHeader, path: str | None) -> Companion | None:
+    def companion(self, header: Header, path: str | None) -> Companion | None:
         """A file that goes beside this family's models, with what it is; ``None`` for any other."""
         return None
 

@@ -18,9 +18,10 @@ from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
 from fitcheck.runtimes.diffusers.call_pools import LoopPools, large, least_limit, least_without, results
 from fitcheck.runtimes.diffusers.card_work import copied_bytes, grouped_bytes, groups_of
+from fitcheck.runtimes.diffusers.lora import component_trace
 from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, PLAIN, WORKSPACE, Event, Trace, rounded, trace_of
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, PLAIN, WORKSPACE, Event, Trace, rounded
 from fitcheck.runtimes.diffusers.weights import ModuleWeights
 from fitcheck.units import Interval
 
@@ -147,7 +148,7 @@ def dequantizing(component: Component, call: str, sizes: Sizes, weights: ModuleW
 
 
 def _traced(component: Component, call: str, sizes: Sizes) -> tuple[Trace, str] | None:
-    found = trace_of(component.trace, component.dtype)
+    found = component_trace(component)
     name = None if found is None else _call(found, call)
     return None if found is None or name is None else (found, name)
 
@@ -342,14 +343,14 @@ def live_in_turn(turn: packed.Turn) -> tuple[int, ...]:
 
 def _traced_call(component: Component, call: str, sizes: Sizes) -> tuple[Trace, str, Sizes] | None:
     """The trace, the name of the call in it and its sizes; ``None`` without one."""
-    found = trace_of(component.trace, component.dtype)
+    found = component_trace(component)
     name = None if found is None else _call(found, call)
     return None if found is None or name is None else (found, name, sizes)
 
 
 def is_traced(component: Component) -> bool:
     """Whether the component's calls were traced."""
-    return packed.has_calls(component) or trace_of(component.trace, component.dtype) is not None
+    return packed.has_calls(component) or component_trace(component) is not None
 
 
 def largest_cast(weights: ModuleWeights) -> Interval[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
+from fitcheck.models.companions import LORA
 from fitcheck.models.families.pipeline.architecture import DENOISER, PipelineArchitecture, is_modular
 from fitcheck.models.workload import Product
 from fitcheck.runtimes.base import Ask
@@ -33,6 +34,7 @@ def script(ask: Ask) -> str:
         "import torch",
         f"from diffusers import {arch.pipeline}",
         f"pipe = {arch.pipeline}.from_pretrained({_quoted(model.repository)}, torch_dtype={_dtype(arch)}{whole})",
+        *_beside(ask),
         *placing(offload),
     ]
     if work.references:
@@ -47,6 +49,14 @@ def script(ask: Ask) -> str:
     )
     lines.append('out.images[0].save("output.png")' if not video else _save_video(arch))
     return "\n".join(lines)
+
+
+def _beside(ask: Ask) -> list[str]:
+    """The line that loads a LoRA, before any hook is set (diffusers issue #11791)."""
+    if not offload_of(ask.placement).lora:
+        return []
+    file = next((one for one in ask.tier.companions if one.role == LORA), None)
+    return [f"pipe.load_lora_weights({_quoted('LORA.safetensors' if file is None else file.path or file.file)})"]
 
 
 def _guidance(arch: PipelineArchitecture, cfg: float) -> tuple[list[str], str]:

@@ -17,10 +17,11 @@ from fitcheck.memory.caching_allocator import CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import Component
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.activations import has_call
+from fitcheck.runtimes.diffusers.lora import component_trace
 from fitcheck.runtimes.diffusers.offloading import LEAF, Offload
 from fitcheck.runtimes.diffusers.residency import Held, learns
 from fitcheck.runtimes.diffusers.stages import is_upcast
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, rounded, trace_of
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, rounded
 from fitcheck.runtimes.diffusers.weights import ModuleWeights
 
 Sizes = tuple[tuple[str, int], ...]
@@ -66,7 +67,7 @@ def forwards(component: Component, call: str, sizes: Sizes, weights: ModuleWeigh
 
 def live_forwards(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> Forwards | None:
     """The same worked out from the trace."""
-    found, given = trace_of(component.trace, component.dtype), dict(sizes)
+    found, given = component_trace(component), dict(sizes)
     if found is None or not has_call(found, call):
         return None
     events = list(found.call(call, given).events(given))

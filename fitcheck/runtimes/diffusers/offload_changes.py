@@ -9,7 +9,7 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import unreadable
 from fitcheck.models.workload import Product
 from fitcheck.runtimes.base import Ask, Change, Placement
-from fitcheck.runtimes.diffusers.offloading import MODES, TILING, offload_of
+from fitcheck.runtimes.diffusers.offloading import BESIDE, MODES, TILING, offload_of
 from fitcheck.runtimes.diffusers.support import proven
 from fitcheck.runtimes.diffusers.tiles_by_default import can_tile
 from fitcheck.runtimes.imagined import without_display
@@ -59,8 +59,9 @@ def _tiling(ask: Ask) -> Iterator[Change]:
 
 
 def _lighter_modes(ask: Ask) -> Iterator[Change]:
-    """The modes that take less card memory, from most to least; what is set for the decode stays."""
-    kept = {name: value for name, value in ask.placement.settings if name == "vae"}
+    """The modes that take less card memory, from most to least; what is set for the decode stays, and what lies beside
+    the denoiser."""
+    kept = {name: value for name, value in ask.placement.settings if name in ("vae", *BESIDE)}
     for mode in MODES[MODES.index(ask.placement.mode) + 1 :]:
         yield Change(f"--mode {mode}", _with(ask, mode, kept), settings=(("mode", mode),))
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.runtimes.base import Placement, Settings
+from fitcheck.runtimes.diffusers.lora import is_spec, read_spec
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 
 NAME, REVISION = "diffusers", "0.42.1"
@@ -32,16 +33,19 @@ _WORDS: dict[str, tuple[str, object]] = {
     "low-cpu-mem": ("low_cpu_mem", True),
     "free-text-encoder": ("free_text_encoder", True),
     "disk": ("offload_to_disk", True),
-    "lora": ("load_lora_weights", True),
     "controlnet": ("controlnet", True),
 }
 _PER_GROUP = "-blocks"
+_LORA = "lora-"
+# settings of what lies beside a denoiser in every mode
+BESIDE = ("load_lora_weights", "controlnet")
 
 
 @dataclass(frozen=True, slots=True)
 class Offload:
     """One way to place a pipeline. ``level`` is what a group holds, empty without groups; ``blocks`` how many blocks
-    move together; ``disk`` that groups lie in files until they move."""
+    move together; ``disk`` that groups lie in files until they move, ``lora`` what LoRA
+    lies beside the denoisers (``lora.read_spec``)."""
 
     mode: str
     level: str = ""
@@ -53,6 +57,7 @@ class Offload:
     slicing: bool = False
     free_text_encoder: bool = False
     disk: bool = False
+    lora: str = ""
 
     @property
     def resident(self) -> bool:
@@ -94,6 +99,7 @@ def offload_of(placement: Placement) -> Offload:
         slicing=SLICING in vae,
         free_text_encoder=bool(placement.get("free_text_encoder")),
         disk=bool(placement.get("offload_to_disk")),
+        lora=str(placement.get("load_lora_weights") or ""),
     )
 
 
@@ -114,7 +120,7 @@ def placement_of(mode: str, options: PipelineOptions) -> Placement:
         found["free_text_encoder"] = True
     if mode in GROUPS and options.offload_to_disk:
         found["offload_to_disk"] = True
-    found |= {name: True for name in ("load_lora_weights", "controlnet") if getattr(options, name)}
+    found |= {name: value for name in BESIDE if (value := getattr(options, name))}
     placement = _placement(mode, tuple(sorted(found.items())))
     offload_of(placement)
     return placement
@@ -130,6 +136,8 @@ def policy_of(placement: Placement) -> str | None:
     words += [word for word in str(placement.get("vae") or "").split(",") if word]
     if (count := placement.get("blocks_per_group")) is not None:
         words.append(f"{count}{_PER_GROUP}")
+    if lora := placement.get("load_lora_weights"):
+        words.append(f"{_LORA}{lora}")
     return "+".join(sorted(words)) or None
 
 
@@ -148,6 +156,8 @@ def recorded_placement(revision: str, mode: str, policy: str | None) -> Placemen
             vae.append(word)
         elif word != count and count.isdecimal():
             settings["blocks_per_group"] = int(count)
+        elif word.startswith(_LORA) and is_spec(word.removeprefix(_LORA)):
+            settings["load_lora_weights"] = read_spec(word.removeprefix(_LORA))
         else:
             raise OptionError(f"policy {word!r} means nothing to diffusers.")
     if vae:

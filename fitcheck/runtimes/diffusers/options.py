@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fitcheck.dataclass_later import dataclass
+from fitcheck.models.companions import LORA
+from fitcheck.runtimes.diffusers.lora import is_spec, read_spec
 from fitcheck.runtimes.options import names, option
 from fitcheck.units import parse_size
 
@@ -48,5 +50,12 @@ class PipelineOptions:
     blocks_per_group: int = option(1, "Blocks that move together (num_blocks_per_group); default 1.", type=int)
     free_text_encoder: bool = option(False, "Text encoders are deleted once the prompt is encoded.", type=bool)
     offload_to_disk: bool = option(False, "Groups lie on disk, not in memory (offload_to_disk_path).", type=bool)
-    load_lora_weights: bool = option(False, "A LoRA is loaded beside the denoiser, not fused.", type=bool)
+    load_lora_weights: str = option(
+        "",
+        "A LoRA beside the denoiser, not fused: its FILE, RANK or RANK:LAYERS (16:to_q,to_k); named alone, rank 16.",
+        parse=read_spec,
+        bare=True,
+        role=LORA,
+        told=is_spec,
+    )
     controlnet: bool = option(False, "A ControlNet runs beside the denoiser.", type=bool)

@@ -67,7 +67,7 @@ def identity(component: Component) -> list[Any]:
     """All of a component that its weights and calls depend on beside its trace, as JSON has it."""
     lists = (component.lists, component.recursed, component.uncast, component.single_precision, component.unquantized)
     plain = (component.cls, component.role, component.dtype, component.stored, component.buffers)
-    return [*plain, *map(list, lists)]
+    return [*plain, *map(list, lists), *([component.lora] if component.lora else [])]
 
 
 def call_name(call: str, sizes: Sizes) -> str:
@@ -151,6 +151,11 @@ def digest_of(name: str) -> str:
 def in_turn_name(turn: Turn) -> str:
     """Calls one after the other, in words."""
     return "; ".join(
-        f"{trace_key(component)} {call_name(method, sizes)}" + (f" beside {beside:.4f}" if beside else "")
+        f"{trace_key(component)}{_with_lora(component)} {call_name(method, sizes)}"
+        + (f" beside {beside:.4f}" if beside else "")
         for component, method, sizes, beside in turn
     )
+
+
+def _with_lora(component: Component) -> str:
+    return f" lora {component.lora}" if component.lora else ""

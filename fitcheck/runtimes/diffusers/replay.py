@@ -21,10 +21,11 @@ from fitcheck.runtimes.diffusers.activations import turn_of
 from fitcheck.runtimes.diffusers.block_runs import listed
 from fitcheck.runtimes.diffusers.call_pools import results
 from fitcheck.runtimes.diffusers.forwards import Forward
+from fitcheck.runtimes.diffusers.lora import component_trace
 from fitcheck.runtimes.diffusers.moving_groups import COMPUTING, MovingGroups
 from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, Offload
 from fitcheck.runtimes.diffusers.stages import DENOISE, Stage, Stages, is_upcast
-from fitcheck.runtimes.diffusers.traces import PLAIN, Trace, trace_of
+from fitcheck.runtimes.diffusers.traces import PLAIN, Trace
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, left_behind, scales_left, weights_of
 
 _CALLS = 2
@@ -66,7 +67,7 @@ def replay(
     """
     calls: list[tuple[Stage, Trace]] = []
     for stage in stages:
-        found = trace_of(stage.component.trace, stage.component.dtype)
+        found = component_trace(stage.component)
         if found is None or not _has(found, stage.call):
             return None
         kept = plain and stage.call + PLAIN in found.calls

@@ -18,10 +18,11 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Default, Measured, Placement, Process, Runtime, Support, Wanted
-from fitcheck.runtimes.diffusers import commands, offload_changes, support, tiles_by_default
+from fitcheck.runtimes.diffusers import commands, lora_files, offload_changes, support, tiles_by_default
 from fitcheck.runtimes.diffusers.details import details_of, notes_of
 from fitcheck.runtimes.diffusers.estimate import at_least, estimate
 from fitcheck.runtimes.diffusers.laid_out import Layout, layout_of
+from fitcheck.runtimes.diffusers.lora import with_lora
 from fitcheck.runtimes.diffusers.offloading import (
     MODEL,
     MODES,
@@ -54,7 +55,7 @@ from fitcheck.units import Interval
 def _estimate(
     model: Model, tier: Tier, workload: Workload, offload: Offload, capability: tuple[int, int] | None, process: Process
 ) -> Footprint:
-    return estimate(_architecture(model, tier), tier, workload, offload, capability, process=process)
+    return estimate(_architecture(model, tier, offload.lora), tier, workload, offload, capability, process=process)
 
 
 _Question = tuple[Model, Tier, Workload, Offload, tuple[int, int] | None, Process]
@@ -108,7 +109,7 @@ class Diffusers(Runtime):
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
         """Every tier in the modes of the options: all modes of one tier, one of each kind of several. What is not
         known to move the weights of a tier is looked at where somebody names it."""
-        options = read(PipelineOptions, wanted)
+        options = lora_files.settled(read(PipelineOptions, wanted), model, tiers)
         task = Task(wanted.task) if wanted.task else model.tasks[0]
         modes = modes_of(options, MODES if len(tiers) == 1 else _FEW)
         placements: dict[Workload, Mapping[str, Placement]] = {}
@@ -144,7 +145,8 @@ class Diffusers(Runtime):
             return None
         model, tier, workload, offload, capability, process = _question(ask)
         return _on_machine(
-            ask, at_least(_architecture(model, tier), tier, workload, offload, capability, process=process)
+            ask,
+            at_least(_architecture(model, tier, offload.lora), tier, workload, offload, capability, process=process),
         )
 
     def weighs(self, machine: Machine) -> Hashable | None:
@@ -274,15 +276,15 @@ def _rests_on() -> Mapping[str, RestsOn]:
     }
 
 
-def _architecture(model: Model, tier: Tier) -> PipelineArchitecture:
+def _architecture(model: Model, tier: Tier, lora: str = "") -> PipelineArchitecture:
     found = tier.architecture or model.architecture
     assert isinstance(found, PipelineArchitecture)
-    return found
+    return with_lora(found, lora) if lora else found
 
 
 def architecture_of(ask: Ask) -> PipelineArchitecture:
-    """The pipeline; only asks of the family come here."""
-    return _architecture(ask.model, ask.tier)
+    """The pipeline with what lies beside its denoisers; only asks of the family come here."""
+    return _architecture(ask.model, ask.tier, str(ask.placement.get("load_lora_weights") or ""))
 
 
 RUNTIME = Diffusers()

@@ -171,10 +171,11 @@ def _untraced_task(ask: Ask, arch: PipelineArchitecture) -> str | None:
 
 
 def _row_beside(ask: Ask) -> Mapping[str, Any] | None:
-    """What is known of the first thing that lies beside the pipeline."""
+    """What is known of the first thing that lies beside the pipeline and is not modelled with weights of the tier."""
     settings = dict(ask.placement.settings)
     table = load(ROOM, "support")["beside"] if settings else {}
-    return next((table[name] for name in table if settings.get(name)), None)
+    beside = (table[name] for name in table if settings.get(name))
+    return next((row for row in beside if ask.tier.format not in row.get("modelled_formats", ())), None)
 
 
 def _beside(ask: Ask, footprint: Callable[[], Footprint]) -> Support | None:

@@ -25,6 +25,7 @@ from fitcheck.models.families.pipeline.tiers import PipelineTable, component_typ
 from fitcheck.models.model import Tier
 from fitcheck.models.quant import TYPES, tensor_bytes
 from fitcheck.runtimes.diffusers import packed
+from fitcheck.runtimes.diffusers.lora import MATRICES, Pairs, pairs_of
 from fitcheck.runtimes.diffusers.traces import rounded
 
 # (format, stored type) → weights in each element of a stored tensor that become 16 bit for their product: 4 bit of
@@ -144,10 +145,23 @@ class ModuleWeights:
 @lru_cache(maxsize=4096)
 def weights_of(tier: Tier, component: Component) -> ModuleWeights:
     """The component's weights in a tier."""
+    if component.lora:
+        return _with_matrices(weights_of(tier, replace(component, lora="")), pairs_of(component))
     table = tier.tensors
     if isinstance(table, PipelineTable):
         return _catalog_weights(nameless(component), table.scheme_of(component.name))
     return _tier_weights(tier, component)
+
+
+def _with_matrices(plain: ModuleWeights, pairs: Pairs) -> ModuleWeights:
+    """The weights with a LoRA's two matrices behind each layer that it changes, modules of their own."""
+    leaves: list[Leaf] = []
+    for leaf in plain.leaves:
+        leaves.append(leaf)
+        if (pair := pairs.get(leaf.path)) is not None:
+            named = zip(MATRICES, pair.sizes, strict=True)
+            leaves += [Leaf(f"{leaf.path}.{name}", (size,), device_block(size)) for name, size in named]
+    return ModuleWeights(tuple(leaves), plain.buffers)
 
 
 @lru_cache(maxsize=1024)

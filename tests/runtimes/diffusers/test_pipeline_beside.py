@@ -29,7 +29,7 @@ def ask_for(tier: str, **options: object) -> Ask:
     return next(iter(RUNTIME.asks(model, [found], wanted, machine)))
 
 
-@pytest.mark.parametrize("name", ["load_lora_weights", "controlnet", "offload_to_disk"])
+@pytest.mark.parametrize("name", ["controlnet", "offload_to_disk"])
 def test_what_was_not_measured_is_unknown_with_one_sentence_and_lower_bounds(name: str) -> None:
     plain = ask_for("bf16", mode=("group-leaf-stream",))
     ask = ask_for("bf16", mode=("group-leaf-stream",), **{name: True})
@@ -61,9 +61,9 @@ def test_disk_offload_is_of_groups_alone_and_not_of_torchao() -> None:
 
 
 def test_switches_survive_a_record() -> None:
-    placement = ask_for("bf16", mode=("group-leaf",), offload_to_disk=True, load_lora_weights=True).placement
-    assert policy_of(placement) == "disk+lora"
-    assert recorded_placement(placement.revision, placement.mode, "disk+lora") == placement
+    placement = ask_for("bf16", mode=("group-leaf",), offload_to_disk=True, controlnet=True).placement
+    assert policy_of(placement) == "controlnet+disk"
+    assert recorded_placement(placement.revision, placement.mode, "controlnet+disk") == placement
 
 
 def test_auto_stands_for_every_mode() -> None:

@@ -31,7 +31,7 @@ from fitcheck.models.tier_quality import TierQuality
 from fitcheck.models.workload import Task
 
 if TYPE_CHECKING:
-    from fitcheck.models.gguf import GgufHeader
+    from fitcheck.models.families.base import Header
 
 PROJECTOR = "projector"
 COMPANIONS = (PROJECTOR, "adapter", "control vector")
@@ -105,8 +105,12 @@ class Language(Family):
             return None
         return measured(model.slug, tier.name) if tier.format == "gguf" else None
 
-    def companion(self, header: GgufHeader, path: str | None) -> Companion | None:
+    def companion(self, header: Header, path: str | None) -> Companion | None:
         """A projector, an adapter or a control vector."""
+        from fitcheck.models.gguf import GgufHeader
+
+        if not isinstance(header, GgufHeader):
+            return None
         kind = kind_of_file(header)
         if kind.name not in COMPANIONS:
             return None

@@ -56,7 +56,8 @@ class Component:
     leave alone for that attribute, whatever type they then have. ``dtype`` is what it computes in: "bf16", "fp16" or
     "fp32"; ``stored`` what its weights lie in between, which differs for a VAE that is upcast for the decode.
     ``tokens`` is the length of a text encoder's input with its template (padded, or what a prompt usually has), 0 for
-    other components. ``buffers`` counts the bytes of tables that are made at load time and stand in no file.
+    other components. ``buffers`` counts the bytes of tables that are made at load time and stand in no file. ``lora``
+    says what LoRA lies beside its linear layers, empty without one.
     """
 
     name: str
@@ -74,10 +75,11 @@ class Component:
     stored: str = "bf16"
     tokens: int = 0
     buffers: int = 0
+    lora: str = ""
 
     def __hash__(self) -> int:
         # Enough to tell the parts of pipelines apart: they are looked up for stage after stage.
-        return hash((self.name, self.cls, self.trace, self.stored))
+        return hash((self.name, self.cls, self.trace, self.stored, self.lora))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,8 @@ class PipelineArchitecture:
     ``one_at_a_time`` says that a call makes one result, ``duration`` the seconds of the shortest and the longest video.
     ``finished_in`` counts the copies in single precision, each as large as the result, that lie beside it while its
     pixels are brought to their range. ``ungrouped`` are components whose class refuses group offload, so that they stay
-    on the card. ``untraced`` are tasks with calls that no trace has, and why.
+    on the card. ``untraced`` are tasks with calls that no trace has, and why. ``loads_lora`` says whether the class has
+    ``load_lora_weights``.
     ``keeps_prefix`` says that the denoiser's first step keeps keys and values of prompt and pictures for the others.
     ``encoder_by_encoder`` says that both prompts go through a text encoder before the next one runs, and not the second
     prompt through all of them behind the first.
@@ -190,6 +193,7 @@ class PipelineArchitecture:
     finished_in: int = 0
     ungrouped: tuple[str, ...] = ()
     untraced: tuple[tuple[Task, str], ...] = ()
+    loads_lora: bool = True
 
     def __hash__(self) -> int:
         # Enough to tell pipelines apart: what follows from one is looked up for cell after cell.

@@ -122,6 +122,7 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         duration=_pair(entry.get("duration", {}).get("seconds")),
         finished_in=entry.get("finished_in", {"copies": 0})["copies"],
         ungrouped=tuple(entry.get("ungrouped", {"components": ()})["components"]),
+        loads_lora="loads_no_lora" not in entry,
         untraced=tuple((Task(task), why) for task, why in entry.get("untraced", {}).items()),
         pipeline_for_pictures=entry.get("pipeline_for_pictures", ""),
     )

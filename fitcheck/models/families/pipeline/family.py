@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fitcheck.errors import ModelError
 from fitcheck.models.candidates import Candidate, WeightSet
+from fitcheck.models.companions import LORA, Companion
 from fitcheck.models.families.base import Family, Found, Listing, ReadTier, Recognized
 from fitcheck.models.families.pipeline import catalog, names, pipeline_folder, single_file
 from fitcheck.models.gguf import GgufHeader, read_gguf
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
+
+if TYPE_CHECKING:
+    from fitcheck.models.families.base import Header
 
 
 class Pipeline(Family):
@@ -51,6 +56,12 @@ class Pipeline(Family):
         if isinstance(one.header, GgufHeader) or one.candidate.components or not single_file.lora(one.tier.tensors):
             return None
         return "this is a LoRA, which is loaded beside a model; check the model"
+
+    def companion(self, header: Header, path: str | None) -> Companion | None:
+        """A LoRA of a denoiser, in a safetensors file."""
+        if isinstance(header, GgufHeader) or not single_file.lora(header.tensors):
+            return None
+        return Companion(LORA, header.name, header.tensors, path=path)
 
     def tier_of_file(self, model: Model, path: str | Path) -> Tier:
         """A local GGUF file as a tier of ``model``. Raises InputError when it cannot be read or is of another model."""
