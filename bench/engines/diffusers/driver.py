@@ -13,11 +13,13 @@ from bench.preflight import require_disk
 from fitcheck.errors import OptionError
 from fitcheck.models import catalog
 from fitcheck.models.workload import Product, Task
+from fitcheck.runtimes.diffusers.offloading import policy_of
 
 STEPS = 4
 TINY_SIZE = (128, 128)
 # two denoising steps: the second finds every cache that the first filled, and is like all that follow
 PROBE_STEPS = 2
+MAXIMUM_POLICY = 64  # letters (fitcheck/records/fields.py, Label)
 # how weights may be stored for the bench to make them: as they compute, cast layer by layer, in ggml's blocks or
 # bitsandbytes'
 FORMATS = ("safetensors", "layerwise", "gguf", "bitsandbytes")
@@ -55,6 +57,8 @@ class PipelineDriver(Driver):
             kind_of(recipe(job.model, bool(job.workload.references)))
         if job.placement.get("load_lora_weights"):
             require_peft()
+            if len(policy_of(job.placement) or "") > MAXIMUM_POLICY:
+                raise OptionError("--load-lora-weights: a record has no room for so many layers; name fewer, or none.")
         if job.placement.get("offload_to_disk") and not job.tiny:
             require_disk(tier.disk_bytes)
         if job.gguf is not None:

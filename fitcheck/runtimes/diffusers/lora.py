@@ -73,6 +73,18 @@ def read_spec(value: str | int | bool) -> str:
     return spec_of(rank, layers.split(",") if layers else ())
 
 
+def written(spec: str) -> str:
+    """The same in letters that a record's policy may have: ``"16-to_k-to_q"``, and nothing for each *."""
+    return spec.translate({ord(":"): "-", ord(","): "-", ord("*"): None})
+
+
+def unwritten(word: str) -> str:
+    """What ``written`` was made of."""
+    rank, *layers = word.split("-")
+    named = (".".join(part or "*" for part in one.split(".")) for one in layers)
+    return ":".join(filter(None, (rank, ",".join(named))))
+
+
 def changed(spec: str, linears: Iterable[tuple[str, tuple[int, ...]]], *, unet: bool) -> Pairs:
     """Of the linear layers (path, shape of the weight) those in blocks that the LoRA changes; of a U-Net those in its
     transformers, as its LoRAs have them."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.runtimes.base import Placement, Settings
-from fitcheck.runtimes.diffusers.lora import is_spec, read_spec
+from fitcheck.runtimes.diffusers.lora import USUAL_RANK, is_spec, read_spec, unwritten, written
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 
 NAME, REVISION = "diffusers", "0.42.1"
@@ -33,6 +33,7 @@ _WORDS: dict[str, tuple[str, object]] = {
     "low-cpu-mem": ("low_cpu_mem", True),
     "free-text-encoder": ("free_text_encoder", True),
     "disk": ("offload_to_disk", True),
+    "lora": ("load_lora_weights", str(USUAL_RANK)),
     "controlnet": ("controlnet", True),
 }
 _PER_GROUP = "-blocks"
@@ -136,8 +137,8 @@ def policy_of(placement: Placement) -> str | None:
     words += [word for word in str(placement.get("vae") or "").split(",") if word]
     if (count := placement.get("blocks_per_group")) is not None:
         words.append(f"{count}{_PER_GROUP}")
-    if lora := placement.get("load_lora_weights"):
-        words.append(f"{_LORA}{lora}")
+    if (lora := placement.get("load_lora_weights")) and "lora" not in words:
+        words.append(f"{_LORA}{written(str(lora))}")
     return "+".join(sorted(words)) or None
 
 
@@ -156,8 +157,8 @@ def recorded_placement(revision: str, mode: str, policy: str | None) -> Placemen
             vae.append(word)
         elif word != count and count.isdecimal():
             settings["blocks_per_group"] = int(count)
-        elif word.startswith(_LORA) and is_spec(word.removeprefix(_LORA)):
-            settings["load_lora_weights"] = read_spec(word.removeprefix(_LORA))
+        elif word.startswith(_LORA) and is_spec(spec := unwritten(word.removeprefix(_LORA))):
+            settings["load_lora_weights"] = read_spec(spec)
         else:
             raise OptionError(f"policy {word!r} means nothing to diffusers.")
     if vae:

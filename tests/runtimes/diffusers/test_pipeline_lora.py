@@ -189,11 +189,17 @@ def test_both_experts_have_one() -> None:
     assert all(not one.lora for one in arch.components if one.role != DENOISER)
 
 
-@pytest.mark.parametrize("spec", ["16", "64:to_k,to_q"])
-def test_it_survives_a_record(spec: str) -> None:
+@pytest.mark.parametrize(
+    ("spec", "word"),
+    [
+        ("16", "lora"), ("32", "lora-32"), ("64:to_k,to_q", "lora-64-to_k-to_q"), ("8:to_out.0", "lora-8-to_out.0"),
+        ("8:blocks.*.attn.to_out.*", "lora-8-blocks..attn.to_out."),
+    ],
+)  # fmt: skip
+def test_it_survives_a_record(spec: str, word: str) -> None:
     placement = ask_for("flux.1-dev", "bf16", mode=("group-leaf",), load_lora_weights=spec).placement
     policy = policy_of(placement)
-    assert policy == f"lora-{spec}"
+    assert policy == word
     assert recorded_placement(placement.revision, placement.mode, policy) == placement
 
 
