@@ -21,10 +21,20 @@ import torch
 import transformers
 
 from bench.engines.diffusers import surveys
+from bench.engines.diffusers.put_beside import with_controlnet
 from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, recipe
 from bench.tracing.packing import Unpackable, pack, pack_whole
 from bench.tracing.recorder import ALLOCATE, WORKSPACE, Recording
-from fitcheck.models.families.pipeline.architecture import AUDIO, CONNECTOR, DENOISER, IMAGE_ENCODER, TEXT_ENCODER, VAE
+from fitcheck.models.families.pipeline.architecture import (
+    AUDIO,
+    CONNECTOR,
+    CONTROLNET,
+    DENOISER,
+    IMAGE_ENCODER,
+    TEXT_ENCODER,
+    VAE,
+)
+from fitcheck.runtimes.diffusers.stages import CONTROLLED
 
 SLUGS = (
     "flux.1-dev", "sdxl", "wan2.2-ti2v-5b", "z-image-turbo", "flux.2-klein-9b", "qwen-image", "wan2.2-t2v-a14b",
@@ -39,6 +49,8 @@ def pack_pipeline(slug: str) -> None:
     pack_recipe(slug, recipe(slug))
     if recipe(slug, pictured=True).apart:
         pack_recipe(slug, recipe(slug, pictured=True))
+    if recipe(slug).architecture.controlnet is not None:
+        pack_recipe(slug, with_controlnet(recipe(slug)))
 
 
 def pack_recipe(slug: str, found: Recipe) -> None:
@@ -64,6 +76,8 @@ def missing(found: Recipe, name: str, part: ComponentRecipe) -> bool:
     """Whether calls of a component that the pipeline makes are in no trace."""
     calls = {call.partition("@")[0] for call in there(key_of(part))}
     role = found.architecture.component(name).role
+    if role == DENOISER and found.guide:
+        return CONTROLLED not in calls
     if role == DENOISER and (found.apart or found.architecture.keeps_prefix):
         return not pictured(key_of(part))
     made = {"decode", *(("encode",) if found.style.pictures else ())} if role == VAE else {"decode"}
@@ -147,7 +161,7 @@ def variants(found: Recipe, role: str, method: str, recordings: Rows, repeats: b
             yield from ((method + suffix, commonest(plain)),) if plain else ()
             yield method + "@pictured" + suffix, commonest(given)
         elif rows:
-            yield method + suffix, commonest(rows) if role == DENOISER else rows
+            yield method + suffix, commonest(rows) if role in (DENOISER, CONTROLNET) else rows
 
 
 def by(rows: Rows, variable: str) -> dict[int, Rows]:
@@ -180,7 +194,7 @@ def variables_of(found: Recipe, role: str, part: ComponentRecipe) -> tuple[tuple
         return surveys.PREFIXED, surveys.PREFIXED_TERMS
     if role == AUDIO:
         return surveys.SOUND, surveys.SOUND_TERMS
-    if role == VAE or part.cls.startswith("UNet"):
+    if role == VAE or part.cls.startswith(("UNet", "ControlNet")):
         return surveys.PIXELS, surveys.PIXEL_TERMS
     return surveys.TOKENS, surveys.TOKEN_TERMS
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from bench.engines.base import Driver, Engine
-from bench.engines.diffusers.put_beside import kind_of, require_peft
+from bench.engines.diffusers.put_beside import controlnet_of, require_peft
 from bench.engines.diffusers.recipes import known, recipe
 from bench.job import Job, Request
 from bench.preflight import require_disk
@@ -54,7 +54,7 @@ class PipelineDriver(Driver):
         if tier.format == "bitsandbytes" and find_spec(tier.format) is None:
             raise OptionError(f"--tier: {job.tier} is made by bitsandbytes; get it with: pip install bitsandbytes")
         if job.placement.get("controlnet"):
-            kind_of(recipe(job.model, bool(job.workload.references)))
+            controlnet_of(recipe(job.model, bool(job.workload.references)))
         if job.placement.get("load_lora_weights"):
             require_peft()
             if len(policy_of(job.placement) or "") > MAXIMUM_POLICY:

@@ -19,7 +19,7 @@ from bench.engines.diffusers import bitsandbytes_weights, lora
 from bench.engines.diffusers.building import empty_module, materialize, narrow_buffers, parameters_of, pipeline_of
 from bench.engines.diffusers.freeing import free
 from bench.engines.diffusers.placing import place
-from bench.engines.diffusers.put_beside import CONTROLNET, kind_of, with_controlnet
+from bench.engines.diffusers.put_beside import with_controlnet
 from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, recipe
 from bench.engines.diffusers.synthetic_weights import Synthetic, quantize
 from bench.engines.diffusers.tier_weights import LAYERWISE, quantized_types
@@ -28,7 +28,7 @@ from bench.job import Job
 from bench.told import LoadReport, Observer, PassReport
 from fitcheck.errors import MeasurementError
 from fitcheck.models import catalog
-from fitcheck.models.families.pipeline.architecture import TEXT_ENCODER
+from fitcheck.models.families.pipeline.architecture import CONTROLNET, TEXT_ENCODER
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.diffusers.offloading import MODEL, NONE
@@ -43,8 +43,7 @@ class PipelineEngine:
         self.cell, self.workload = cell, cell.workload
         found = recipe(cell.model, bool(cell.workload.references))
         plain = tiny(found) if cell.tiny else found
-        self._control = kind_of(plain).picture if cell.placement.get("controlnet") else ""
-        self.recipe = with_controlnet(plain) if self._control else plain
+        self.recipe = with_controlnet(plain) if cell.placement.get("controlnet") else plain
         self._folder = TemporaryDirectory() if cell.placement.get("offload_to_disk") else None
         self._encoders = _freed_encoders(cell, self.recipe)
         self._freed: tuple[str, ...] = ()
@@ -141,7 +140,7 @@ class PipelineEngine:
         generator = torch.Generator("cpu").manual_seed(self.cell.seed)
         if self.recipe.has_guider:  # which no argument of the call reaches
             pipeline.guider.guidance_scale = work.cfg
-        stepping = (*self.recipe.denoisers, *([CONTROLNET] if self._control else []))
+        stepping = (*self.recipe.denoisers, *([CONTROLNET] if self.recipe.guide else []))
         with torch.no_grad(), clock.watching(pipeline, stepping), self._freeing(stepping):
             result = pipeline(
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
@@ -167,8 +166,8 @@ class PipelineEngine:
     def _pictures(self) -> dict[str, Any]:
         """The arguments by which the pipeline is handed pictures, grey ones: the workload's references of their sizes,
         and of the output's size what guides a ControlNet."""
-        if self._control:
-            return {self._control: Image.new("RGB", (self.workload.width, self.workload.height), "grey")}
+        if self.recipe.guide:
+            return {self.recipe.guide: Image.new("RGB", (self.workload.width, self.workload.height), "grey")}
         made = [Image.new("RGB", size, "grey") for size in self.workload.references]
         style = self.recipe.style
         return dict.fromkeys(style.pictures, made if style.listed else made[0]) if made else {}

@@ -86,7 +86,8 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One pipeline. ``text`` is how many tokens a prompt has with its template."""
+    """One pipeline. ``text`` is how many tokens a prompt has with its template, ``guide`` the argument that takes the
+    picture that guides a ControlNet."""
 
     pipeline: str
     parts: Mapping[str, ComponentRecipe]
@@ -96,6 +97,7 @@ class Recipe:
     video: bool
     extras: Mapping[str, Any]
     architecture: PipelineArchitecture
+    guide: str = ""
 
     @property
     def apart(self) -> bool:
@@ -269,7 +271,7 @@ def recipe(slug: str, pictured: bool = False) -> Recipe:
         raise MeasurementError(f"model: the bench builds no pipeline {slug!r}.")
     pipeline = (architecture.pipeline_for_pictures if pictured else "") or architecture.pipeline
     own = CONFIGS.get(slug, {})
-    parts = {one.name: _part(one, own.get(one.name, {})) for one in architecture.components}
+    parts = {one.name: part_of(one, own.get(one.name, {})) for one in architecture.components}
     encoders = [one for one in architecture.components if one.role == TEXT_ENCODER]
     return Recipe(
         pipeline=pipeline,
@@ -283,7 +285,8 @@ def recipe(slug: str, pictured: bool = False) -> Recipe:
     )
 
 
-def _part(one: Component, own: Mapping[str, Any]) -> ComponentRecipe:
+def part_of(one: Component, own: Mapping[str, Any]) -> ComponentRecipe:
+    """How to build a component, with settings of its ``own``."""
     stored = one.stored if one.role != DENOISER else one.dtype
     config = {**one.config, **own}
     return ComponentRecipe(

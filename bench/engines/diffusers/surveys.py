@@ -49,8 +49,9 @@ Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]
 # settings that count blocks of a kind; two of each are enough to see what each size takes
 _DEPTHS = ("num_layers", "num_single_layers", "n_layers", "num_hidden_layers", "decoder_num_layers")
 # whose calls ask for layers by their number, or whose settings of blocks hang together
-_WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "CLIPTextModel",
+_WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "ControlNetModel", "CLIPTextModel",
           "CLIPTextModelWithProjection", "Qwen3VLModel", "Gemma3ForConditionalGeneration",
+          "FluxControlNetModel",  # as many results as blocks, which the denoiser is handed
           "LlamaForCausalLM", "qwen3-vl-4b", "qwen3-vl-32b")  # fmt: skip
 FEW = 2
 
@@ -115,6 +116,8 @@ class PipelineSurvey:
             call["negative_prompt"] = [call["negative_prompt"]] * request.batch
         if self.recipe.video:
             call["num_frames"] = request.frames
+        if self.recipe.guide:
+            call[self.recipe.guide] = Image.new("RGB", (request.width, request.height))
         if request.reference is not None:
             picture = Image.new("RGB", request.reference)
             call |= {name: [picture] if style.listed else picture for name in style.pictures}

@@ -24,7 +24,7 @@ from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, Style
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 from bench.tracing.values import Numbers, Values
 from fitcheck.errors import MeasurementError
-from fitcheck.runtimes.diffusers.stages import AGAIN
+from fitcheck.runtimes.diffusers.stages import AGAIN, CONTROLLED, FORWARD
 from fitcheck.runtimes.diffusers.traces import PLAIN
 
 # whose attention adds a bias of its own: transformers 5.24 hands it to fused kernels as a mask, up to 5.17 it computed
@@ -156,7 +156,11 @@ class Traced:
             yield module.get_submodule(path), attribute, method
             return
         methods = ("decode", "encode") if hasattr(module, "decode") else ("forward",)
-        yield from ((module, one, one) for one in methods if hasattr(module, one))
+        yield from ((module, one, self._name(name, one)) for one in methods if hasattr(module, one))
+
+    def _name(self, component: str, method: str) -> str:
+        """How a trace calls the method: a denoiser beside a ControlNet is handed what that makes."""
+        return CONTROLLED if self.recipe.guide and component in self.recipe.denoisers else method
 
 
 class _Stub:
@@ -211,7 +215,7 @@ class _Stub:
         values = ((fake, one) for fake, one in known if not isinstance(one, FakeTensor))
         recorder = Recorder([*self._module.parameters(), *buffers, *handed], values)
         events = recorder.recording.events
-        if self._method == "forward":  # the hooks of the whole module lie around this stub
+        if self._method in (FORWARD, CONTROLLED):  # the hooks of the whole module lie around this stub
             events.append((ENTER, ""))
         modes = (self._mode, _quick_masks(), _even_routing(self._module, recorder.values),
                  Numbers(recorder.values), recorder, recorder.modules(self._module))  # fmt: skip
@@ -219,7 +223,7 @@ class _Stub:
             for mode in modes:
                 stack.enter_context(mode)
             result = self._original(*args, **kwargs)
-        if self._method == "forward":
+        if self._method in (FORWARD, CONTROLLED):
             events.append((LEAVE, ""))
         results = [one for one in tree_leaves(result) if isinstance(one, torch.Tensor)]
         recorder.close(results)

@@ -19,7 +19,7 @@ from fitcheck.runtimes.diffusers.attention_flops import attention_flops
 from fitcheck.runtimes.diffusers.call_pools import LoopPools, large, least_limit, least_without, results
 from fitcheck.runtimes.diffusers.card_work import copied_bytes, grouped_bytes, groups_of
 from fitcheck.runtimes.diffusers.lora import component_trace
-from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
+from fitcheck.runtimes.diffusers.stages import CHILDREN, CONTROLLED, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, PLAIN, WORKSPACE, Event, Trace, rounded
 from fitcheck.runtimes.diffusers.weights import ModuleWeights
@@ -214,9 +214,11 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
 
 def _call(found: Trace, call: str) -> str | None:
     """The call, else one that takes at least as much: an autoencoder's decoder is larger than its encoder, a denoiser's
-    first call than later ones."""
+    first call than later ones. What a ControlNet adds to a denoiser's call nothing stands in for."""
     if has_call(found, call):
         return call
+    if call == CONTROLLED:
+        return None
     other = "decode" if call == "encode" else FORWARD
     return other if has_call(found, other) else None
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fitcheck.dataclass_later import dataclass
-from fitcheck.models.families.pipeline.architecture import CONNECTOR, TEXT_ENCODER, PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import CONNECTOR, CONTROLNET, TEXT_ENCODER, PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.activations import WIDTH, Made, largest_cast, made_by, workspace
 from fitcheck.runtimes.diffusers.computed_weights import left_by_calls
@@ -185,7 +185,7 @@ def beside_calls(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tupl
     handed = max(
         (one.inputs for one, stage in zip(made, stages, strict=True) if one and stage.phase == DENOISE), default=0
     )
-    connectors = _connectors(made, stages)
+    connectors, guide = _connectors(made, stages), _guide(made, stages)
     connected, other = connectors.kept, _other_prompt(arch, stages, made)
     encoded = prefix = 0
     found = []
@@ -194,13 +194,41 @@ def beside_calls(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tupl
         # of both prompts where two calls are made; what the last one keeps is among what it makes
         prefix += keeps * (stage.count - 1)
         before = connectors.other if stage.component.role == CONNECTOR else min(encoded, connectors.prompt or handed)
-        kept = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}.get(stage.phase, 0)
+        kept = {
+            ENCODE: before,
+            DENOISE: connected + other + _around(stage, guide),
+            DECODE: handed + connected + other + guide.handed,
+        }.get(stage.phase, 0)
         tiles = tiled_bytes(stage, makes)
         after = _stacked(stage, makes, connectors.prompt) + _finished(arch, stage, makes)
         found.append(BesideCall(makes, kept + prefix + tiles, after, prefix, tiles))
         prefix += keeps
         encoded += makes.outputs if makes is not None else 0
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """Bytes around a ControlNet: what it ``made`` in a step is there until it has made the next, and what it is
+    ``handed`` alone, the picture that guides, lies beside the denoiser's calls and to the end."""
+
+    made: int = 0
+    handed: int = 0
+
+
+def _around(stage: Stage, guide: Guide) -> int:
+    """Bytes beside one of the two calls of a step."""
+    if stage.component.role != CONTROLNET:
+        return guide.handed
+    return guide.made if stage.order_known else 0
+
+
+def _guide(made: Sequence[Made | None], stages: Stages) -> Guide:
+    for position, (one, stage) in enumerate(zip(made, stages, strict=True)):
+        if one is not None and stage.component.role == CONTROLNET and (follows := made[position + 1]) is not None:
+            # the denoiser is handed the same and what the ControlNet made of it
+            return Guide(one.outputs, max(0, one.inputs + one.outputs - follows.inputs))
+    return Guide()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ BESIDE = ("load_lora_weights", "controlnet")
 class Offload:
     """One way to place a pipeline. ``level`` is what a group holds, empty without groups; ``blocks`` how many blocks
     move together; ``disk`` that groups lie in files until they move, ``lora`` what LoRA
-    lies beside the denoisers (``lora.read_spec``)."""
+    lies beside the denoisers (``lora.read_spec``), ``controlnet`` that one runs in every step."""
 
     mode: str
     level: str = ""
@@ -59,6 +59,7 @@ class Offload:
     free_text_encoder: bool = False
     disk: bool = False
     lora: str = ""
+    controlnet: bool = False
 
     @property
     def resident(self) -> bool:
@@ -101,6 +102,7 @@ def offload_of(placement: Placement) -> Offload:
         free_text_encoder=bool(placement.get("free_text_encoder")),
         disk=bool(placement.get("offload_to_disk")),
         lora=str(placement.get("load_lora_weights") or ""),
+        controlnet=bool(placement.get("controlnet")),
     )
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.caching_allocator import CachedBlock, CachingAllocator
-from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import CONTROLNET, PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import PipelineTable
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers import packed
@@ -26,7 +26,7 @@ from fitcheck.runtimes.diffusers.moving_groups import COMPUTING, MovingGroups
 from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, Offload
 from fitcheck.runtimes.diffusers.stages import DENOISE, Stage, Stages, is_upcast
 from fitcheck.runtimes.diffusers.traces import PLAIN, Trace
-from fitcheck.runtimes.diffusers.weights import ModuleWeights, left_behind, scales_left, weights_of
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, left_behind, scales_left, scheme_in, weights_of
 
 _CALLS = 2
 
@@ -122,7 +122,7 @@ def replay_name(tier: Tier, offload: Offload, stages: Stages, pictures: int = 1)
     table = tier.tensors
     if not isinstance(table, PipelineTable):
         return None
-    schemes = {one.component.name: table.scheme_of(one.component.name).name for one in stages}
+    schemes = {one.component.name: scheme_in(table, one.component).name for one in stages}
     blocks = () if offload.blocks == 1 else (f"{offload.blocks} blocks",)
     text = " ".join(
         (
@@ -188,19 +188,21 @@ class _Card:
         inputs = self._allocator.allocate(call.total("inputs", stage.sizes) or 1)
         outputs = call.total("outputs", stage.sizes)
         tiles = [self._allocator.allocate(size) for size in results(stage.beside, outputs)]
-        if stage.phase == DENOISE:  # prompt embeddings and positions stay to the end of the call
+        # what a ControlNet hands out is among what the denoiser is handed next
+        denoises = stage.phase == DENOISE and stage.component.role != CONTROLNET
+        if denoises:  # prompt embeddings and positions stay to the end of the call
             self._kept.append(inputs)
         for _ in range(min(stage.count, _CALLS)):
             left = Forward(self._allocator, moving, weights.linears).run(events)
             # of what an encoder hands out, most are states that nobody keeps: the embeddings are the denoiser's inputs
-            for block in self._results if stage.phase == DENOISE else left:
+            for block in self._results if denoises else left:
                 self._allocator.release(block)
-            if stage.phase == DENOISE:
+            if denoises:
                 self._results = left
             moving.order_known(events.entered)
         for block in tiles:
             self._allocator.release(block)
-        if stage.phase != DENOISE:
+        if not denoises:
             self._allocator.release(inputs)
 
     def _stream(self, name: str) -> int:

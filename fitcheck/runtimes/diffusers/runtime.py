@@ -55,7 +55,7 @@ from fitcheck.units import Interval
 def _estimate(
     model: Model, tier: Tier, workload: Workload, offload: Offload, capability: tuple[int, int] | None, process: Process
 ) -> Footprint:
-    return estimate(_architecture(model, tier, offload.lora), tier, workload, offload, capability, process=process)
+    return estimate(_architecture(model, tier, offload), tier, workload, offload, capability, process=process)
 
 
 _Question = tuple[Model, Tier, Workload, Offload, tuple[int, int] | None, Process]
@@ -146,7 +146,7 @@ class Diffusers(Runtime):
         model, tier, workload, offload, capability, process = _question(ask)
         return _on_machine(
             ask,
-            at_least(_architecture(model, tier, offload.lora), tier, workload, offload, capability, process=process),
+            at_least(_architecture(model, tier, offload), tier, workload, offload, capability, process=process),
         )
 
     def weighs(self, machine: Machine) -> Hashable | None:
@@ -276,15 +276,21 @@ def _rests_on() -> Mapping[str, RestsOn]:
     }
 
 
-def _architecture(model: Model, tier: Tier, lora: str = "") -> PipelineArchitecture:
+def _architecture(model: Model, tier: Tier, offload: Offload | None = None) -> PipelineArchitecture:
     found = tier.architecture or model.architecture
     assert isinstance(found, PipelineArchitecture)
-    return with_lora(found, lora) if lora else found
+    return found if offload is None else _with_beside(found, offload.lora, offload.controlnet)
+
+
+@lru_cache(maxsize=256)
+def _with_beside(arch: PipelineArchitecture, lora: str, controlnet: bool) -> PipelineArchitecture:
+    found = with_lora(arch, lora) if lora else arch
+    return found.controlled() if controlnet else found
 
 
 def architecture_of(ask: Ask) -> PipelineArchitecture:
     """The pipeline with what lies beside its denoisers; only asks of the family come here."""
-    return _architecture(ask.model, ask.tier, str(ask.placement.get("load_lora_weights") or ""))
+    return _architecture(ask.model, ask.tier, offload_of(ask.placement))
 
 
 RUNTIME = Diffusers()

@@ -25,6 +25,8 @@ ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 BATCHED = "batched"
 # a denoiser's calls, and those after the first of one that keeps keys and values of what never changes
 FORWARD, AGAIN = "forward", "again"
+# a denoiser's calls that are handed what a ControlNet makes
+CONTROLLED = "controlled"
 # what makes sound of spectra is called as a whole
 _VOCODERS = ("LTX2VocoderWithBWE",)
 # methods of an autoencoder → the child that they run
@@ -102,6 +104,11 @@ def _encoding(arch: PipelineArchitecture, workload: Workload, offload: Offload, 
         if component.role == CONNECTOR:
             batch = 2 if guided and arch.guidance == BATCHED else 1
             yield Stage(ENCODE, component, FORWARD, {"text": _text(arch, workload, component), "batch": batch})
+    if arch.guide is not None and arch.controlnet is not None and arch.controlnet.encodes:
+        for component in arch.components:
+            if component.role == VAE:
+                sizes = _pixels(arch, workload.width, workload.height, 1, workload.batch)
+                yield Stage(ENCODE, component, "encode", sizes)
     if not workload.references:
         return
     for component in arch.components:
@@ -161,10 +168,23 @@ def _denoising(arch: PipelineArchitecture, workload: Workload, guided: bool) -> 
     for component, steps in zip(denoisers, _steps(arch, called, len(denoisers)), strict=True):
         if steps and arch.keeps_prefix:
             yield from _with_prefix(arch, workload, Stage(DENOISE, component, FORWARD, sizes, calls), steps)
+        elif steps and arch.guide is not None:
+            yield from _guided_steps(Stage(DENOISE, component, CONTROLLED, sizes, steps * calls), arch.guide)
         elif steps:
             yield Stage(DENOISE, component, FORWARD, sizes, steps * calls)
         if steps and arch.further_calls:
             yield Stage(DENOISE, component, FORWARD, sizes | {"batch": workload.batch}, steps * arch.further_calls)
+
+
+def _guided_steps(called: Stage, guide: Component) -> Iterator[Stage]:
+    """A ControlNet and the denoiser behind it: the first step, for which nothing is there yet of a step before, and the
+    others."""
+    steps = [replace(called, count=1)]
+    if called.count > 1:
+        steps.append(replace(called, count=called.count - 1, order_known=True))
+    for one in steps:
+        yield replace(one, component=guide, call=FORWARD)
+        yield one
 
 
 def _with_prefix(arch: PipelineArchitecture, workload: Workload, first: Stage, steps: int) -> Iterator[Stage]:

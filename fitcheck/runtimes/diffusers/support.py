@@ -10,7 +10,7 @@ from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
-from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture, is_modular
+from fitcheck.models.families.pipeline.architecture import CONTROLNET, DENOISER, VAE, PipelineArchitecture, is_modular
 from fitcheck.models.families.pipeline.tiers import unreadable
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import Ask, Support
@@ -35,7 +35,7 @@ def platform(
         _file(ask.tier, arch)
         or _hooks(arch, offload)
         or _untraced(ask, arch, footprint)
-        or _beside(ask, footprint)
+        or _beside(ask, arch, footprint)
         or _quantizer(ask, offload)
         or found
     )
@@ -57,7 +57,7 @@ def in_bfloat16(arch: PipelineArchitecture) -> bool:
 
 def is_bounded(ask: Ask, arch: PipelineArchitecture) -> bool:
     """Whether less is known than what a run takes: part of it was not traced."""
-    return bool(_missing(arch) or is_untraced(ask, arch) or _row_beside(ask))
+    return bool(_missing(arch) or is_untraced(ask, arch) or _row_beside(ask, arch))
 
 
 def is_untraced(ask: Ask, arch: PipelineArchitecture) -> bool:
@@ -170,17 +170,24 @@ def _untraced_task(ask: Ask, arch: PipelineArchitecture) -> str | None:
     return dict(arch.untraced).get(ask.workload.task)
 
 
-def _row_beside(ask: Ask) -> Mapping[str, Any] | None:
-    """What is known of the first thing that lies beside the pipeline and is not modelled with weights of the tier."""
+def _row_beside(ask: Ask, arch: PipelineArchitecture) -> Mapping[str, Any] | None:
+    """What is known of the first thing that lies beside the pipeline and is not modelled: with weights of the tier, or
+    because nobody knows which ControlNet is meant."""
     settings = dict(ask.placement.settings)
     table = load(ROOM, "support")["beside"] if settings else {}
-    beside = (table[name] for name in table if settings.get(name))
-    return next((row for row in beside if ask.tier.format not in row.get("modelled_formats", ())), None)
+    beside = ((name, table[name]) for name in table if settings.get(name))
+    return next((row for name, row in beside if not _is_modelled(name, row, ask, arch)), None)
 
 
-def _beside(ask: Ask, footprint: Callable[[], Footprint]) -> Support | None:
+def _is_modelled(name: str, row: Mapping[str, Any], ask: Ask, arch: PipelineArchitecture) -> bool:
+    if name == CONTROLNET:
+        return arch.guide is not None
+    return ask.tier.format in row.get("modelled_formats", ())
+
+
+def _beside(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Footprint]) -> Support | None:
     """What lies beside the pipeline without having been traced or measured."""
-    row = _row_beside(ask)
+    row = _row_beside(ask, arch)
     if row is None:
         return None
     if ask.tier.format in row.get("refused_formats", ()):

@@ -18,8 +18,8 @@ from fitcheck.memory import dequantization
 from fitcheck.memory.allocator_blocks import device_block, pinned_block
 from fitcheck.memory.caching_allocator import LARGE, MIDDLE_SEGMENT, SMALL
 from fitcheck.models.families.pipeline import gguf_mixture
-from fitcheck.models.families.pipeline.architecture import Component, PipelineArchitecture
-from fitcheck.models.families.pipeline.schemes import NF4_BLOCK, Scheme, Stored
+from fitcheck.models.families.pipeline.architecture import CONTROLNET, Component, PipelineArchitecture
+from fitcheck.models.families.pipeline.schemes import NF4_BLOCK, Scheme, Stored, scheme
 from fitcheck.models.families.pipeline.tables import entries
 from fitcheck.models.families.pipeline.tiers import PipelineTable, component_types
 from fitcheck.models.model import Tier
@@ -149,8 +149,15 @@ def weights_of(tier: Tier, component: Component) -> ModuleWeights:
         return _with_matrices(weights_of(tier, replace(component, lora="")), pairs_of(component))
     table = tier.tensors
     if isinstance(table, PipelineTable):
-        return _catalog_weights(nameless(component), table.scheme_of(component.name))
+        return _catalog_weights(nameless(component), scheme_in(table, component))
+    if component.role == CONTROLNET:
+        return _catalog_weights(nameless(component), scheme("plain"))
     return _tier_weights(tier, component)
+
+
+def scheme_in(table: PipelineTable, component: Component) -> Scheme:
+    """How a tier stores a component; no tier has a ControlNet, which lies there as it computes."""
+    return scheme("plain") if component.role == CONTROLNET else table.scheme_of(component.name)
 
 
 def _with_matrices(plain: ModuleWeights, pairs: Pairs) -> ModuleWeights:

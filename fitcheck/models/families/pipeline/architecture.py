@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import ceil, sqrt
 from typing import Any
 
@@ -11,7 +12,7 @@ from fitcheck.dataclass_later import dataclass
 from fitcheck.models.workload import Task
 
 DENOISER, TEXT_ENCODER, VAE = "denoiser", "text_encoder", "vae"
-IMAGE_ENCODER, CONNECTOR, AUDIO = "image_encoder", "connector", "audio"
+IMAGE_ENCODER, CONNECTOR, AUDIO, CONTROLNET = "image_encoder", "connector", "audio", "controlnet"
 # how guidance costs: not at all, one call over a doubled batch, two calls, or the pipeline's guider (two calls)
 GUIDANCE = ("none", "batched", "twice", "guider")
 
@@ -133,6 +134,19 @@ def _brought(width: int, height: int, area: int, multiple: int) -> tuple[int, in
 
 
 @dataclass(frozen=True, slots=True)
+class ControlNet:
+    """What a ControlNet beside a pipeline's denoiser is: the class of ``pipeline`` that runs one, its ``component``,
+    the argument that takes the ``picture`` that guides and whether that is encoded (``encodes``), and the
+    ``repository`` whose shape it is."""
+
+    pipeline: str
+    component: Component
+    picture: str
+    encodes: bool
+    repository: str
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineArchitecture:
     """A diffusers pipeline. ``components`` stand in the order in which they run.
 
@@ -155,7 +169,7 @@ class PipelineArchitecture:
     ``finished_in`` counts the copies in single precision, each as large as the result, that lie beside it while its
     pixels are brought to their range. ``ungrouped`` are components whose class refuses group offload, so that they stay
     on the card. ``untraced`` are tasks with calls that no trace has, and why. ``loads_lora`` says whether the class has
-    ``load_lora_weights``.
+    ``load_lora_weights``, ``controlnet`` the one that is known to run beside it.
     ``keeps_prefix`` says that the denoiser's first step keeps keys and values of prompt and pictures for the others.
     ``encoder_by_encoder`` says that both prompts go through a text encoder before the next one runs, and not the second
     prompt through all of them behind the first.
@@ -194,10 +208,24 @@ class PipelineArchitecture:
     ungrouped: tuple[str, ...] = ()
     untraced: tuple[tuple[Task, str], ...] = ()
     loads_lora: bool = True
+    controlnet: ControlNet | None = None
 
     def __hash__(self) -> int:
         # Enough to tell pipelines apart: what follows from one is looked up for cell after cell.
         return hash((self.pipeline, self.text_tokens, self.components[-1:]))
+
+    @property
+    def guide(self) -> Component | None:
+        """The ControlNet that runs in every step; ``None`` without one."""
+        return next((one for one in self.components if one.role == CONTROLNET), None)
+
+    def controlled(self) -> PipelineArchitecture:
+        """The pipeline with its ControlNet, which runs before the denoiser; as it is where none is known."""
+        if self.controlnet is None or self.guide is not None:
+            return self
+        at = next(number for number, one in enumerate(self.components) if one.role == DENOISER)
+        components = (*self.components[:at], self.controlnet.component, *self.components[at:])
+        return replace(self, pipeline=self.controlnet.pipeline, components=components)
 
     @property
     def family(self) -> str:

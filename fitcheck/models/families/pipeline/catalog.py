@@ -9,8 +9,10 @@ from fitcheck.data_files import load
 from fitcheck.models.families.base import Listing
 from fitcheck.models.families.pipeline import tables
 from fitcheck.models.families.pipeline.architecture import (
+    CONTROLNET,
     Component,
     Config,
+    ControlNet,
     Defaults,
     PipelineArchitecture,
     References,
@@ -26,6 +28,7 @@ _OWN: dict[str, Any] = {
     "published": {},
     "aliases": [],
     "comfy": {},
+    "controlnet": None,
     "gguf_repository": None,
     "licence": "unknown",
     "licence_source": None,
@@ -124,8 +127,16 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         ungrouped=tuple(entry.get("ungrouped", {"components": ()})["components"]),
         loads_lora="loads_no_lora" not in entry,
         untraced=tuple((Task(task), why) for task, why in entry.get("untraced", {}).items()),
+        controlnet=_controlnet(entry.get("controlnet")),
         pipeline_for_pictures=entry.get("pipeline_for_pictures", ""),
     )
+
+
+def _controlnet(row: dict[str, Any] | None) -> ControlNet | None:
+    if row is None:
+        return None
+    component = component_of(CONTROLNET, *row["component"])
+    return ControlNet(row["pipeline"], component, row["picture"], row.get("encodes", False), row["repository"])
 
 
 def _pair(row: list[float] | None) -> tuple[float, float] | None:
