@@ -19,11 +19,12 @@ from bench.engines.diffusers.building import empty_module
 from bench.engines.diffusers.driver import DRIVER
 from bench.engines.diffusers.engine import PipelineEngine
 from bench.engines.diffusers.lora import shapes
-from bench.engines.diffusers.put_beside import CONTROLNET, KINDS, kind_of, with_controlnet
+from bench.engines.diffusers.put_beside import controlnet_of, with_controlnet
 from bench.engines.diffusers.recipes import recipe
 from bench.job import Job
 from bench.told import PassReport
 from fitcheck.errors import MeasurementError
+from fitcheck.models.families.pipeline.architecture import CONTROLNET
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Placement
 from fitcheck.runtimes.diffusers.lora import USUAL_RANK
@@ -105,7 +106,7 @@ def test_groups_lie_in_files_of_a_folder_for_each_component_and_come_back_whole(
 
 @pytest.mark.parametrize(("slug", "gigabytes"), [("sd1.5", 0.723), ("sdxl", 2.50), ("flux.1-dev", 4.28)])
 def test_a_controlnet_is_as_large_as_the_published_file(slug: str, gigabytes: float) -> None:
-    """Those that ``KINDS`` names, in 16 bit."""
+    """Those that the catalog names, in 16 bit."""
     part = with_controlnet(recipe(slug)).parts[CONTROLNET]
     count = sum(one.numel() for one in empty_module(part).parameters())
     assert 2 * count / 1e9 == pytest.approx(gigabytes, rel=0.003)
@@ -117,7 +118,7 @@ def test_a_controlnet_runs_in_every_step_and_its_tensors_are_told(slug: str, tie
     calls: list[Any] = []
     engine._pipeline.controlnet.register_forward_hook(lambda *_: calls.append(list(watch.phases)))
     (made,) = passes(engine, watch)
-    assert type(engine._pipeline).__name__ == KINDS[recipe(slug).pipeline].pipeline
+    assert type(engine._pipeline).__name__ == controlnet_of(recipe(slug)).pipeline
     assert [phases[-1] for phases in calls] == ["denoise"]
     assert made.output_digest != plain_digest(slug, tier)
     assert any(one.branch == CONTROLNET for one in engine.tensors)
@@ -126,7 +127,7 @@ def test_a_controlnet_runs_in_every_step_and_its_tensors_are_told(slug: str, tie
 def test_a_pipeline_without_a_published_controlnet_is_refused_before_a_process_is_started() -> None:
     with pytest.raises(MeasurementError, match="the bench has none for ZImagePipeline, only for FluxPipeline"):
         DRIVER.check(job("z-image", "bf16", "none", controlnet=True))
-    assert kind_of(recipe("flux.1-dev")).picture == "control_image"
+    assert controlnet_of(recipe("flux.1-dev")).picture == "control_image"
 
 
 def test_a_lora_has_the_shapes_of_the_usual_files() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -32,7 +34,7 @@ def recorded(found: Recipe, slug: str, spec: str, *, beside: bool) -> tuple[Reco
     return next(one.recording for one in calls if one.component == name), pairs
 
 
-def _inject(traced: Traced, module: nn.Module, pairs: Pairs, dtype: torch.dtype) -> None:
+def _inject(traced: Traced, module: nn.Module, pairs: Pairs, dtype: Any) -> None:
     """peft's own layers, as ``load_lora_weights`` puts them there, with fake matrices."""
     cast = module.__dict__.pop("to")
     rank = next(iter(pairs.values())).rank

@@ -145,7 +145,7 @@ class PipelineEngine:
             result = pipeline(
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
                 generator=generator, output_type="pt", return_dict=False,
-                **_told(pipeline, clock), **_several(work), **self._pictures(),
+                **({} if self.recipe.guide else _told(pipeline, clock)), **_several(work), **self._pictures(),
                 **({"num_frames": work.frames} if self.recipe.video else {}),
                 **self.recipe.call(self.recipe.text, work.cfg),
             )  # fmt: skip
@@ -233,7 +233,9 @@ def _made(result: Any) -> torch.Tensor:
 
 
 def _told(pipeline: Any, clock: PhaseClock) -> dict[str, Any]:
-    """The argument by which a pipeline says that a step is done; some have none, and their steps stay untold."""
+    """The argument by which a pipeline says that a step is done; some have none, and their steps stay untold. So do
+    those beside a ControlNet: the pipeline finds what it tells by ``locals()``, which before Python 3.13 holds what the
+    ControlNet made until the next step is told."""
     name = "callback_on_step_end"
     return {name: clock.step} if name in inspect.signature(pipeline.__call__).parameters else {}
 

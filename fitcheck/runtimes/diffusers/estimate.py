@@ -145,7 +145,8 @@ def _reserved(
     plain = max((one.made.plain for one in laid if one.made is not None), default=0)
     low = min(best, max(allocated.low, round(sure * (1 - off)) - pieces - plain))
     most = workspace + max(widest.first, widest.later)
-    most = round(most * (1 + off) + table["reserved_workspaces"]["factor"] * more) + plain
+    told = max(one.told for one in laid)
+    most = round(most * (1 + off) + table["reserved_workspaces"]["factor"] * more) + plain + told
     return Interval(low, best, max(best, allocated.high, most))
 
 

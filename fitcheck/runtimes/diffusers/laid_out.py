@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import field
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from fitcheck.runtimes.diffusers.computed_weights import left_by_calls
 from fitcheck.runtimes.diffusers.moving_layers import LayersMoved, layers_moved
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
-from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE, Stage, Stages, is_upcast
+from fitcheck.runtimes.diffusers.stages import BATCHED, CONTROLLED, DECODE, DENOISE, ENCODE, Stage, Stages, is_upcast
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
 
@@ -26,7 +26,8 @@ _NO_SCRATCH = Interval.exactly(0)
 class Laid:
     """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
     earlier stages (``kept``, of which ``tiles`` are results of the same kind and ``prefix`` what a denoiser's first
-    step left in the pool of calls), and ``after`` the call and without the tiles, while the pipeline makes of its
+    step left in the pool of calls), ``told`` bytes that are still there of the step before where a program is told of
+    each step, and ``after`` the call and without the tiles, while the pipeline makes of its
     results what it keeps of them. Where layers come and go one by one, ``moved`` is the call with them, and ``again``
     the same in later pictures of a process. ``ends`` are the bytes allocated at the low end of the interval, at best,
     and at the high end."""
@@ -38,6 +39,7 @@ class Laid:
     after: int = 0
     prefix: int = 0
     tiles: int = 0
+    told: int = 0
     moved: LayersMoved | None = None
     again: LayersMoved | None = None
     scratch: Interval[int] = field(init=False, compare=False)
@@ -92,7 +94,7 @@ class Laid:
         return (
             there + low,
             there + max(whole + scratch.best, after),
-            there + max(whole + scratch.high + self.more + made.plain, after),
+            there + max(whole + scratch.high + self.more + made.plain + self.told, after),
         )
 
     @property
@@ -116,7 +118,7 @@ class Laid:
         low = min(held.segments + there + without, held.resident + there + made.peak)
         low = self.ends[0] if self.bounded else low
         apart = max(self.brought, held.window) + self.more
-        return low, best, max(best, held.segments + there - self.brought + most + apart + made.plain)
+        return low, best, max(best, held.segments + there - self.brought + most + apart + made.plain + self.told)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,13 +156,23 @@ def laid_out(
     weights = [weights_of(tier, one.component) for one in stages]
     moving = layers_moved(offload, list(zip(there, weights, strict=True)))
     computed = left_by_calls(stages, later=later)
-    both = zip(there, weights, beside_calls(arch, tier, stages), moving, computed, strict=True)
+    beside = beside_calls(arch, tier, stages)
+    both = zip(there, weights, beside, _told(stages, beside), moving, computed, strict=True)
     return tuple(
         [
-            Laid(one, made, kept + _upcast(one, its) + left, tier, after, prefix, tiles, *moved)
-            for one, its, (made, kept, after, prefix, tiles), moved, left in both
+            Laid(one, made, kept + _upcast(one, its) + left, tier, after, prefix, tiles, told, *moved)
+            for one, its, (made, kept, after, prefix, tiles), told, moved, left in both
         ]
     )
+
+
+def _told(stages: Stages, beside: Sequence[BesideCall]) -> Iterator[int]:
+    """Of each stage what a ControlNet made in the step before and a callback at its end keeps: pipelines find what they
+    hand it by ``locals()``, which up to Python 3.12 holds every local variable until it is called again."""
+    before = 0
+    for stage, one in zip(stages, beside, strict=True):
+        yield before if stage.call == CONTROLLED and stage.order_known else 0
+        before = 0 if one.made is None else one.made.outputs
 
 
 class BesideCall(NamedTuple):
