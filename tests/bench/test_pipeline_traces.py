@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from bench.engines.diffusers.building import empty_module, materialize
+from bench.engines.diffusers.put_beside import with_controlnet
 from bench.engines.diffusers.recipes import ComponentRecipe, recipe
 from bench.engines.diffusers.surveys import PipelineRequest, PipelineSurvey, requests_of, shallow
 from bench.engines.diffusers.tiny import tiny
@@ -22,7 +23,7 @@ from bench.engines.diffusers.traced import RecordedCall, Traced, _Stub
 from bench.tracing.recorder import Recording
 from fitcheck.models import catalog
 from fitcheck.models.families import registry as families
-from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import CONTROLNET, DENOISER, VAE, PipelineArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.stages import stages_of
@@ -156,6 +157,35 @@ def test_a_trace_says_of_a_new_size_what_a_run_does(slug: str, given: bool) -> N
             assert said.total("flops", sizes) == call.recording.flops
         compared.add(component.role)
     assert DENOISER in compared
+
+
+@pytest.mark.parametrize("slug", ["flux.1-dev", "sd1.5"])
+def test_a_trace_with_a_controlnet_says_of_a_new_size_what_a_run_does(slug: str) -> None:
+    found, request = with_controlnet(recipe(slug)), request_of(slug, given=False)
+    parts = {name: shallow(part) for name, part in found.parts.items()}
+    survey = PipelineSurvey(found)
+    denoiser = found.denoisers[0]
+    calls = Traced(replace(found, parts=parts)).calls(
+        request.text, denoiser, (CONTROLNET, denoiser), **survey.arguments(request)
+    )
+    compared = []
+    for call in calls:
+        if call.component not in (CONTROLNET, denoiser):
+            continue
+        component, sizes = found.architecture.component(call.component), survey.sizes(call, request)
+        packed = trace_of(component.trace, component.dtype)
+        assert packed is not None
+        said = packed.call(call.method, sizes)
+        told, seen = flat(list(said.events(sizes))), copying(as_events(call.recording), said.uncopied_of(sizes))
+        assert said.total("inputs", sizes) == call.recording.inputs
+        if parts[call.component] == found.parts[call.component]:
+            assert made(told) == made(seen)
+            assert said.total("outputs", sizes) == call.recording.outputs
+            assert said.total("flops", sizes) == call.recording.flops
+        else:
+            assert beginning(told) == beginning(seen)
+        compared.append((call.component, call.method))
+    assert compared == [(CONTROLNET, "forward"), (denoiser, "controlled")]
 
 
 def test_a_trace_of_one_picture_size_says_of_fewer_frames_what_a_run_does() -> None:

@@ -6,7 +6,7 @@ import json
 import shlex
 
 from fitcheck.models.companions import LORA
-from fitcheck.models.families.pipeline.architecture import DENOISER, PipelineArchitecture, is_modular
+from fitcheck.models.families.pipeline.architecture import DENOISER, ControlNet, PipelineArchitecture, is_modular
 from fitcheck.models.workload import Product
 from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.diffusers.offloading import BLOCK, MODEL, NONE, SEQUENTIAL, Offload, offload_of
@@ -30,10 +30,13 @@ def script(ask: Ask) -> str:
         return ""
     offload, work = offload_of(ask.placement), ask.workload
     whole = ', device_map="cuda"' if offload.mode == NONE else ""
+    guide = arch.controlnet if offload.controlnet else None
+    pipeline, handed = (arch.pipeline, "") if guide is None else (guide.pipeline, ", controlnet=guide")
     lines = [
         "import torch",
-        f"from diffusers import {arch.pipeline}",
-        f"pipe = {arch.pipeline}.from_pretrained({_quoted(model.repository)}, torch_dtype={_dtype(arch)}{whole})",
+        f"from diffusers import {pipeline}",
+        *([] if guide is None else _guide(guide, _dtype(arch))),
+        f"pipe = {pipeline}.from_pretrained({_quoted(model.repository)}{handed}, torch_dtype={_dtype(arch)}{whole})",
         *_beside(ask),
         *placing(offload),
     ]
@@ -42,6 +45,8 @@ def script(ask: Ask) -> str:
     video = work.task.produces is Product.VIDEO
     frames = f", num_frames={work.frames}" if video else ""
     guided, in_call = _guidance(arch, work.cfg)
+    if guide is not None:
+        in_call += f', {guide.picture}=load_image("guide.png")'
     lines += guided
     lines.append(
         f'out = pipe("A poster of a lighthouse", width={work.width}, height={work.height}, '
@@ -49,6 +54,16 @@ def script(ask: Ask) -> str:
     )
     lines.append('out.images[0].save("output.png")' if not video else _save_video(arch))
     return "\n".join(lines)
+
+
+def _guide(found: ControlNet, dtype: str) -> list[str]:
+    """The lines that load a ControlNet."""
+    cls = found.component.cls
+    return [
+        f"from diffusers import {cls}",
+        "from diffusers.utils import load_image",
+        f"guide = {cls}.from_pretrained({_quoted(found.repository)}, torch_dtype={dtype})",
+    ]
 
 
 def _beside(ask: Ask) -> list[str]:

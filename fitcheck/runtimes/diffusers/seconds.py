@@ -11,7 +11,7 @@ from fitcheck.data_files import load
 from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
-from fitcheck.models.families.pipeline.architecture import VAE, Component
+from fitcheck.models.families.pipeline.architecture import CONTROLNET, VAE, Component
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import Made
@@ -170,6 +170,7 @@ def stage_work(one: Laid, tier: Tier, offload: Offload) -> Work:
 def passes(layout: Layout, works: Sequence[Work], tier: Tier, offload: Offload, back: WayBack) -> Iterator[Pass]:
     """Every call with what travels for it; ``works`` are the stages' own."""
     arrived: set[str] = set()
+    guides = {one.stage.component.name for one in layout.stages if one.stage.component.role == CONTROLNET}
     a_line = load(ROOM, "seconds")["blends"]["kernels"]
     for one, work in zip(layout.stages, works, strict=True):
         stage = one.stage
@@ -178,7 +179,9 @@ def passes(layout: Layout, works: Sequence[Work], tier: Tier, offload: Offload, 
             yield Pass(Work(0, 0, 0, 0, a_line * stage.blended), 1, stage.component.name)
         if offload.by_component:
             moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + back.of(weights))
-            arrived = {stage.component.name}
+            # a ControlNet is in no sequence: it sends nothing back, and stays
+            sent = set() if stage.component.role == CONTROLNET else arrived - guides
+            arrived = arrived - sent | {stage.component.name}
             yield Pass(work, 1, stage.component.name, waited=moved)
             if stage.count > 1:
                 yield Pass(work, stage.count - 1, stage.component.name)
