@@ -43,17 +43,14 @@ from fitcheck.runtimes.diffusers.replay import live_replayed, pictures_of, repla
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, Stages, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.weights import (
+from fitcheck.runtimes.diffusers.weight_groups import (
     GROUP_SUMS,
-    SUMS,
     Groups,
-    ModuleWeights,
     groups_name,
     live_block_groups,
     live_leaf_groups,
-    live_weights,
-    nameless,
 )
+from fitcheck.runtimes.diffusers.weights import SUMS, ModuleWeights, live_weights, nameless
 from fitcheck.units import GIB
 from fitcheck.verdict import usual_machine
 from fitcheck.verdict.usual_memory import completed
@@ -112,8 +109,8 @@ class Needed:
         for component, how in table.parts:
             self.schemes.setdefault(component, set()).add(how.name)
         run = stages_in(ask)
-        self.turns.add(turn_of(run))
-        for component, method, sizes, _ in turn_of(run):
+        self.turns.add(turn_of(run, ask.tier))
+        for component, method, sizes, *_ in turn_of(run):
             self.calls.setdefault(component, set()).add((method, sizes))
         if whole:
             self._add_whole(ask, run)

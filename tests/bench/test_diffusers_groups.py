@@ -14,7 +14,8 @@ from fitcheck.models.families.pipeline.architecture import DENOISER, Component, 
 from fitcheck.models.model import Tier
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.base import Placement
-from fitcheck.runtimes.diffusers.weights import Groups, block_groups, leaf_groups, weights_of
+from fitcheck.runtimes.diffusers.weight_groups import Groups, block_groups, leaf_groups
+from fitcheck.runtimes.diffusers.weights import weights_of
 
 diffusers = pytest.importorskip("diffusers")
 hooks = pytest.importorskip("diffusers.hooks")

@@ -14,6 +14,9 @@ from fitcheck.data_files import load
 from fitcheck.dataclass_later import dataclass
 from fitcheck.memory import dequantization
 from fitcheck.models.families.pipeline.architecture import DENOISER, TEXT_ENCODER, VAE, Component
+from fitcheck.models.families.pipeline.schemes import scheme
+from fitcheck.models.families.pipeline.tiers import PipelineTable
+from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
 from fitcheck.runtimes.diffusers.call_pools import LoopPools, large, least_limit, least_without, results
@@ -21,8 +24,8 @@ from fitcheck.runtimes.diffusers.card_work import copied_bytes, grouped_bytes, g
 from fitcheck.runtimes.diffusers.lora import component_trace
 from fitcheck.runtimes.diffusers.stages import CHILDREN, CONTROLLED, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, PLAIN, WORKSPACE, Event, Trace, rounded
-from fitcheck.runtimes.diffusers.weights import ModuleWeights
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, NOTHING, PLAIN, WORKSPACE, Event, Trace, rounded
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, scheme_in, stored_as, weights_of
 from fitcheck.units import Interval
 
 # a block that was left out of a shortened call, and the one that does what it does
@@ -308,46 +311,53 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     return Watched(top, max(highest - top, 0), entered, inside, made, pool.reserved, live)
 
 
-@lru_cache(maxsize=256)
-def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, float], ...]) -> tuple[int, ...]:
-    """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
-    back."""
-    pool, found = LoopPools(copied_shares()[1]), []
-    for trace, call, sizes, beside in calls:
-        given = dict(sizes)
-        pool.hold(results(beside, trace.call(call, given).total("outputs", given)))
-        for event in _large(trace, call, sizes):
-            pool.take(event)
-        pool.finish()
-        found.append(pool.reserved)
-    return tuple(found)
+def turn_of(stages: Iterable[Stage], tier: Tier | None = None) -> packed.Turn:
+    """The calls of stages one after the other, in a ``tier`` with the scheme of weights that are dequantized."""
+    return tuple(
+        (one.component, one.call, tuple(sorted(one.sizes.items())), one.beside, _dequantized_as(tier, one.component))
+        for one in stages
+    )
 
 
-def turn_of(stages: Iterable[Stage]) -> packed.Turn:
-    """The calls of stages one after the other."""
-    return tuple((one.component, one.call, tuple(sorted(one.sizes.items())), one.beside) for one in stages)
+def _dequantized_as(tier: Tier | None, component: Component) -> str:
+    if tier is None or not isinstance(tier.tensors, PipelineTable):
+        return ""
+    how = scheme_in(tier.tensors, component)
+    return how.name if how.format == "gguf" else ""
 
 
 @lru_cache(maxsize=512)
-def held_in_turn(stages: Stages) -> tuple[int, ...]:
-    """The same for stages, packed where it is; 0 for one whose call was not traced."""
-    asked = turn_of(stages)
+def held_in_turn(stages: Stages, tier: Tier) -> tuple[int, ...]:
+    """Bytes that the caching allocator holds after the call of each stage, one after the other without giving anything
+    back, packed where it is; 0 for one whose call was not traced. Weights that are dequantized make temporaries among
+    the call's tensors."""
+    if not isinstance(tier.tensors, PipelineTable):
+        return _in_turn((*one[:4], weights_of(tier, one[0]).linears) for one in turn_of(stages))
+    asked = turn_of(stages, tier)
     known = packed.in_turn(asked)
     return live_in_turn(asked) if known is None else known
 
 
 def live_in_turn(turn: packed.Turn) -> tuple[int, ...]:
     """The same worked out from the traces."""
-    calls = [(_traced_call(component, call, sizes), beside) for component, call, sizes, beside in turn]
-    found = iter(reserved_in_turn(tuple((*call, beside) for call, beside in calls if call is not None)))
-    return tuple(0 if call is None else next(found) for call, _ in calls)
+    return _in_turn((*one[:4], stored_as(one[0], scheme(one[4])).linears if one[4] else NOTHING) for one in turn)
 
 
-def _traced_call(component: Component, call: str, sizes: Sizes) -> tuple[Trace, str, Sizes] | None:
-    """The trace, the name of the call in it and its sizes; ``None`` without one."""
-    found = component_trace(component)
-    name = None if found is None else _call(found, call)
-    return None if found is None or name is None else (found, name, sizes)
+def _in_turn(calls: Iterable[tuple[Component, str, Sizes, float, Linears]]) -> tuple[int, ...]:
+    pool, found = LoopPools(copied_shares()[1]), []
+    for component, name, sizes, beside, linears in calls:
+        traced = _traced(component, name, sizes)
+        if traced is None:
+            found.append(0)
+            continue
+        given = dict(sizes)
+        pool.hold(results(beside, traced[0].call(traced[1], given).total("outputs", given)))
+        events = large(_shortened(*traced, sizes)[0], linears) if linears else _large(*traced, sizes)
+        for event in events:
+            pool.take(event)
+        pool.finish()
+        found.append(pool.reserved)
+    return tuple(found)
 
 
 def is_traced(component: Component) -> bool:

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
+from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, FREE, WORKSPACE, Event, rounded
+from fitcheck.runtimes.diffusers.traces import (
+    ALLOCATE,
+    ENTER,
+    FREE,
+    LEAVE,
+    NOTHING,
+    WORKSPACE,
+    Event,
+    Quantized,
+    rounded,
+)
 
 # of a limit, by which the next that is tried is larger; chosen: a try is a whole replay, and that is fine enough beside
 # the 6 % by which the smallest card of the records is off at worst (`fitcheck accuracy`, diffusers smallest card)
@@ -107,20 +118,37 @@ def results(beside: float, nbytes: int) -> list[int]:
     return [size for size in (*([nbytes] * whole), round((beside - whole) * nbytes)) if size]
 
 
-def large(events: Iterable[Event]) -> Iterator[Event]:
-    """What of a call matters to a pool: no modules, and of tensors those of more than a megabyte, numbered anew."""
+def large(events: Iterable[Event], linears: Quantized = NOTHING) -> Iterator[Event]:
+    """What of a call matters to a pool: no modules, and of tensors those of more than a megabyte, numbered anew, with
+    the temporaries of ``linears``, which are dequantized as they are entered."""
     numbers: dict[int, int] = {}
-    made = 0
+    dense: dict[str, int] = {}
+    made = count = 0
     for event in events:
         if event.kind == ALLOCATE:
             if event.value > SMALL or event.grows:
-                numbers[made] = len(numbers)
+                numbers[made], count = count, count + 1
                 yield event
             made += 1
         elif event.kind == WORKSPACE:
             yield event
         elif event.kind == FREE and (number := numbers.get(event.value)) is not None:
             yield Event(FREE, number)
+        elif event.kind == ENTER and event.path in linears:
+            yield from _dequantized(*linears[event.path], count)
+            count += sum(step > 0 for step in dequantization.steps(linears[event.path][0]))
+            dense[event.path] = count - 1  # made last, of all others
+        elif event.kind == LEAVE and event.path in dense:
+            yield Event(FREE, dense.pop(event.path))
+
+
+def _dequantized(kind: str, elements: int, first: int) -> Iterator[Event]:
+    """What dequantizing a weight makes and drops; its allocations are numbered from ``first`` on."""
+    for step in dequantization.steps(kind):
+        if step > 0:
+            yield Event(ALLOCATE, round(step * elements))
+        else:
+            yield Event(FREE, first + round(-step) - 1)
 
 
 def least_without(events: Sequence[Event]) -> int:

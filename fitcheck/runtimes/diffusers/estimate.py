@@ -174,7 +174,7 @@ def _replayed_whole(
 def _in_turn(laid: tuple[Laid, ...], stages: Stages, offload: Offload) -> _Widest:
     """The segments of weights, and what the calls' tensors take when one call comes after the other (after an emptied
     cache each for itself), with the pools of copying streams beside."""
-    cached = held_in_turn(stages)
+    cached = held_in_turn(stages, laid[0].tier)
     first, later = (
         [
             _held_back(one, before) + pool
@@ -216,13 +216,11 @@ def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> 
 
 def _held_back(one: Laid, cached: int) -> int:
     """Bytes of the allocator's segments at the end of a stage, ``cached`` where it never gave any back, with the tiles
-    that lay there."""
+    that lay there; what a denoiser's first step left in that pool lies beside."""
     made = one.made
-    alone = 0 if made is None else made.reserved
     inputs = 0 if made is None else made.inputs
     own = one.prefix + one.tiles
-    alone += own
-    beside = alone if one.held.fresh else max(alone, cached)
+    beside = own + (0 if made is None else made.reserved) if one.held.fresh or not cached else cached + one.prefix
     return one.held.segments + max(beside + inputs, one.after) + one.kept - own
 
 

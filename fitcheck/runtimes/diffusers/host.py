@@ -21,7 +21,8 @@ from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.pinned_in_turn import pinned_in_turn
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.weights import ModuleWeights, block_groups, parts_of
+from fitcheck.runtimes.diffusers.weight_groups import block_groups
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, parts_of
 from fitcheck.units import Interval
 
 

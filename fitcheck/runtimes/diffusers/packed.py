@@ -23,7 +23,7 @@ from fitcheck.runtimes.diffusers.tiling import ROOM
 
 FOLDER = "packed"
 # raised when what a pack says means something else
-_VERSION = 8
+_VERSION = 9
 IN_TURN = "in_turn"
 # (room, file) that everything here was worked out from, beside the traces
 _FACTS = (
@@ -34,8 +34,9 @@ _FACTS = (
     ("memory", "dequantization"),
 )
 Sizes = tuple[tuple[str, int], ...]
-# calls one after the other, each with how many times its result lies there already
-Turn = tuple[tuple[Component, str, Sizes, float], ...]
+# calls one after the other, each with how many times its result lies there already, and the scheme of weights that are
+# dequantized in it
+Turn = tuple[tuple[Component, str, Sizes, float, str], ...]
 
 
 @cache
@@ -131,7 +132,7 @@ def moved(component: Component, method: str, sizes: Sizes, scheme: str | None) -
 def in_turn(turn: Turn) -> tuple[int, ...] | None:
     """Bytes that the allocator holds after each of the calls."""
     found = _file(IN_TURN)
-    if found is None or any(_calls(component) is None for component, _, _, _ in turn):
+    if found is None or any(_calls(component) is None for component, *_ in turn):
         return None
     held = found["calls"].get(digest_of(in_turn_name(turn)))
     return None if held is None else tuple(held)
@@ -153,7 +154,8 @@ def in_turn_name(turn: Turn) -> str:
     return "; ".join(
         f"{trace_key(component)}{_with_lora(component)} {call_name(method, sizes)}"
         + (f" beside {beside:.4f}" if beside else "")
-        for component, method, sizes, beside in turn
+        + (f" of {how}" if how else "")
+        for component, method, sizes, beside, how in turn
     )
 
 

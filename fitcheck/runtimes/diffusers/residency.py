@@ -9,16 +9,8 @@ from fitcheck.models.families.pipeline.architecture import TEXT_ENCODER, Pipelin
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.stages import ENCODE, Stage
-from fitcheck.runtimes.diffusers.weights import (
-    Groups,
-    ModuleWeights,
-    block_groups,
-    leaf_groups,
-    left_behind,
-    parts_of,
-    scales_left,
-    weights_of,
-)
+from fitcheck.runtimes.diffusers.weight_groups import Groups, block_groups, leaf_groups
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, left_behind, parts_of, scales_left, weights_of
 
 
 @dataclass(slots=True)  # not frozen: ten thousand are made for one list

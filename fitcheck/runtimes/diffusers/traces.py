@@ -29,7 +29,7 @@ _DEFAULTS = {"batch": 1, "frames": 1, "text": 1, "tokens": 1, "seen": 0, "sound"
 
 # module path → ggml type and elements of the linear's weight there
 Quantized = Mapping[str, tuple[str, int]]
-_NOTHING: Quantized = MappingProxyType({})
+NOTHING: Quantized = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +280,7 @@ class Trace:
                 return self.calls[name + variant]
         raise KeyError(name)
 
-    def activations(self, call: str, sizes: Mapping[str, int], quantized: Quantized = _NOTHING) -> Activations:
+    def activations(self, call: str, sizes: Mapping[str, int], quantized: Quantized = NOTHING) -> Activations:
         """One call at these sizes (variables: ``calls[call].variables``), linears of ``quantized`` dequantized on the
         way. Raises KeyError for a call or a size that the trace does not have."""
         found = self.call(call, sizes)

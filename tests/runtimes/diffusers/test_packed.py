@@ -16,7 +16,7 @@ from fitcheck.hardware.asked import asked_machine
 from fitcheck.models import catalog
 from fitcheck.pages.other_sizes import sizes_shown
 from fitcheck.runtimes.base import Ask, Wanted
-from fitcheck.runtimes.diffusers import activations, moving_layers, packed, replay, weights
+from fitcheck.runtimes.diffusers import activations, moving_layers, packed, replay, weight_groups, weights
 from fitcheck.runtimes.diffusers.estimate import estimate
 from fitcheck.runtimes.diffusers.offloading import offload_of
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
@@ -50,9 +50,9 @@ def without_packs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def forget() -> None:
     known: list[Any] = [packed._file, packed._part, packed._calls, activations._made, activations._call_facts]
-    known += [activations.held_in_turn, weights.weights_of, weights._catalog_weights, weights.leaf_groups]
+    known += [activations.held_in_turn, weights.weights_of, weights._catalog_weights, weight_groups.leaf_groups]
     known += [moving_layers.forwards, replay.replayed]
-    for one in [*known, weights.block_groups]:
+    for one in [*known, weight_groups.block_groups]:
         one.cache_clear()
 
 
@@ -96,14 +96,14 @@ def test_the_usual_question_is_packed_whole() -> None:
     for slug in ("flux.1-dev", "wan2.2-t2v-a14b", "sdxl"):
         for ask in asks_of(slug):
             stages = stages_of(architecture_of(ask), ask.workload, offload_of(ask.placement))
-            asked = activations.turn_of(stages)
-            assert all(packed.call(one, call, sizes) is not None for one, call, sizes, _ in asked)
+            asked = activations.turn_of(stages, ask.tier)
+            assert all(packed.call(one, call, sizes) is not None for one, call, sizes, *_ in asked)
             assert packed.in_turn(asked) is not None
 
 
 def test_what_pages_ask_at_other_sizes_is_to_be_packed() -> None:
     def turns(asks: Iterable[Ask]) -> set[packed.Turn]:
-        return {activations.turn_of(SCRIPT["stages_in"](ask)) for ask in asks}
+        return {activations.turn_of(SCRIPT["stages_in"](ask), ask.tier) for ask in asks}
 
     for slug in ("flux.1-dev", "sdxl"):
         model = catalog.get(slug)
@@ -123,12 +123,12 @@ def test_groups_and_leaves_of_packed_weights_are_those_of_live_ones() -> None:
         assert SCRIPT["sums_of"](quick, component) == SCRIPT["sums_of"](live, component)
         assert (quick.leaves, quick.linears) == (live.leaves, live.linears)
         for one, other in (
-            (weights.leaf_groups(quick), weights.live_leaf_groups(live, "")),
-            (weights.block_groups(quick, component, 1), weights.live_block_groups(live, component, 1, "")),
+            (weight_groups.leaf_groups(quick), weight_groups.live_leaf_groups(live, "")),
+            (weight_groups.block_groups(quick, component, 1), weight_groups.live_block_groups(live, component, 1, "")),
         ):
-            assert isinstance(one, weights.PackedGroups)
-            assert [getattr(one, name) for name in weights.GROUP_SUMS] == [
-                getattr(other, name) for name in weights.GROUP_SUMS
+            assert isinstance(one, weight_groups.PackedGroups)
+            assert [getattr(one, name) for name in weight_groups.GROUP_SUMS] == [
+                getattr(other, name) for name in weight_groups.GROUP_SUMS
             ]
             assert one.moving == other.moving
 

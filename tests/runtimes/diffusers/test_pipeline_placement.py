@@ -23,7 +23,8 @@ from fitcheck.runtimes.diffusers.offloading import (
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.residency import Held, groups_of, held
 from fitcheck.runtimes.diffusers.stages import DENOISE, stages_of
-from fitcheck.runtimes.diffusers.weights import block_groups, leaf_groups, module_path, weights_of
+from fitcheck.runtimes.diffusers.weight_groups import block_groups, leaf_groups
+from fitcheck.runtimes.diffusers.weights import module_path, weights_of
 from fitcheck.runtimes.diffusers.workloads import workload_for
 from fitcheck.units import GIB
 
