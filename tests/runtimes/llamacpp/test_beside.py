@@ -114,6 +114,16 @@ def test_a_file_alone_has_the_projector_that_is_given(folder: Path) -> None:
 def test_a_model_by_name_takes_a_projector_too(folder: Path) -> None:
     report = fitcheck.check("gemma-3-27b", "RTX 4090", tier="Q4_0", mmproj=str(folder / "mmproj-model-F16.gguf"))
     assert beside(report.best) > weight(projector_rows())
+    assert "--no-mmproj" not in report.best.commands[-1]
+    assert not any("mmproj file is not counted" in note for note in report.notes)
+
+
+def test_a_projector_that_was_not_counted_is_left_out_of_the_command() -> None:
+    """``llama-server -hf`` fetches the repository's mmproj file and loads it, unless told."""
+    report = fitcheck.check("gemma-3-27b", "RTX 4090", tier="Q4_0")
+    assert shlex.split(report.best.commands[-1])[-1] == "--no-mmproj"
+    assert any("mmproj file is not counted" in note for note in report.notes)
+    assert "--no-mmproj" not in fitcheck.check("qwen3-8b", "RTX 4090", tier="Q4_0").best.commands[-1]
 
 
 def test_what_is_no_projector_is_refused(folder: Path) -> None:

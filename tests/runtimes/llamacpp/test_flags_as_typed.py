@@ -77,6 +77,22 @@ def test_prompts_that_are_kept_count_as_system_memory() -> None:
         LlamaOptions(cache_ram=-2)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"ram": 8 * GIB}, True),
+        ({"ram": 64 * GIB}, False),
+        ({"ram": 8 * GIB, "cache_ram": 0}, False),
+        ({"ram": 8 * GIB, "build": "2025-09"}, False),
+    ],
+)
+def test_prompts_that_the_server_keeps_by_itself_are_said_where_there_is_no_room(
+    asked: dict[str, Any], said: bool
+) -> None:
+    report = fitcheck.check("qwen3-8b", "RTX 4090", tier="Q4_K_M", **asked)
+    assert any("in time up to 8.0 GiB" in note for note in report.notes) is said
+
+
 @pytest.mark.parametrize(("name", "value"), [("ngl", "many"), ("flash_attn", "maybe"), ("cache_type_k", "q3")])
 def test_what_means_nothing_is_refused(name: str, value: str) -> None:
     with pytest.raises(OptionError, match="--"):
