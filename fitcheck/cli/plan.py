@@ -65,6 +65,7 @@ def register(app: typer.Typer) -> None:
 
 def tell(found: Plan) -> None:
     """Print needs, changes and cards, each as a table; what is left out and why goes to stderr."""
+    from fitcheck.cli.buying import nearest_line
     from fitcheck.cli.listing import show
     from fitcheck.cli.output import change_line
 
@@ -85,6 +86,8 @@ def tell(found: Plan) -> None:
             show(("card", "USD", "verdict", "tier", "speed", "mode"), [_offer(one) for one in group[:SHOWN]], ("mode",))
             if len(group) > SHOWN:
                 print(f"  and {len(group) - SHOWN} more; --json lists all")
+    if (line := nearest_line(found.cards)) is not None:
+        print(line)
     if found.cards.slow:
         print(f"too slow to use: {', '.join(one.name for one in found.cards.slow)}")
     if found.cards.unknown:
