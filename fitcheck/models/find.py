@@ -195,6 +195,8 @@ def _refuse_what_names_nothing(target: str) -> None:
     with suppress(OSError, RuntimeError, ValueError):
         if Path(target).expanduser().exists():
             return
+        if Path(target).expanduser().is_symlink():  # as a cache of the hub keeps when its files go
+            raise FileError(f"{target}: this link leads to no file; fetch the file again, or name where it lies now.")
         is_path = target.startswith((".", "/", "~")) or "\\" in target
         if not is_path and parse_hub_name(target) is not None:
             return

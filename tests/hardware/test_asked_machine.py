@@ -61,9 +61,11 @@ def test_what_firmware_set_aside_is_not_the_systems(name: str, vram: int, ram: i
 
 
 def test_the_system_is_taken_as_typed() -> None:
-    for typed, found in (("linux", "Linux"), ("Windows", "Windows"), ("wsl", "Linux in WSL")):
+    same = (("Win11", "Windows"), ("windows 10", "Windows"), ("WSL2", "Linux in WSL"))
+    for typed, found in (("linux", "Linux"), ("Windows", "Windows"), ("wsl", "Linux in WSL"), *same):
         assert asked_machine("RTX 4070", system=typed).operating_system == found
     assert asked_machine("M4 Max", ram=64 * GIB, system="macOS").operating_system == "macOS"
+    assert asked_machine("M4 Max", ram=64 * GIB, system="mac").operating_system == "macOS"
     assert asked_machine("RTX 4070").operating_system is None
     with pytest.raises(CardError, match="choose from linux, windows, wsl, macos"):
         asked_machine("RTX 4070", system="beos")

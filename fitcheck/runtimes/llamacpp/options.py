@@ -44,7 +44,7 @@ def _cache_types(text: str) -> tuple[str, str]:
     """ "q8_0" for both, or "q8_0,f16" for K and V."""
     types = names(text)
     if not 1 <= len(types) <= 2:
-        raise OptionError(f"--cache-type: {text!r} are too many types; give one, or one each for K,V.")
+        raise OptionError(f"--cache-type: {text!r} is not one type, or one each for K and V; give q8_0 or q8_0,f16.")
     return types[0], types[-1]
 
 
@@ -61,8 +61,12 @@ def _layers(text: str) -> int | None:
 
 
 def _flash(text: str) -> bool | None:
-    """Flash attention as llama.cpp takes it."""
-    found = {"on": True, "1": True, "off": False, "0": False, "auto": None}
+    """Flash attention as llama.cpp takes it (common/arg.cpp: is_truthy, is_falsey, is_autoy)."""
+    on, off = (
+        dict.fromkeys(("on", "enabled", "true", "1"), True),
+        dict.fromkeys(("off", "disabled", "false", "0"), False),
+    )
+    found: dict[str, bool | None] = {**on, **off, "auto": None, "-1": None}
     if text.strip().lower() not in found:
         raise OptionError(f"--flash-attn: {text[:40]!r} is no setting; choose on, off or auto.")
     return found[text.strip().lower()]

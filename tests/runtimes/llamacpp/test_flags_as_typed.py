@@ -93,6 +93,20 @@ def test_prompts_that_the_server_keeps_by_itself_are_said_where_there_is_no_room
     assert any("in time up to 8.0 GiB" in note for note in report.notes) is said
 
 
+@pytest.mark.parametrize(
+    ("typed", "flash"), [("on", True), ("enabled", True), ("TRUE", True), ("1", True), ("off", False), ("false", False)]
+)
+def test_flash_attention_is_said_as_llama_cpp_takes_it(typed: str, flash: bool) -> None:
+    assert laid_out(flash_attn=typed, ctx=8192) == laid_out(flash_attn="on" if flash else "off", ctx=8192)
+    assert laid_out(flash_attn="-1", ctx=8192) == laid_out(ctx=8192)
+
+
+@pytest.mark.parametrize("typed", ["", "f16,f16,f16", ","])
+def test_cache_types_are_one_or_two(typed: str) -> None:
+    with pytest.raises(OptionError, match="is not one type, or one each for K and V"):
+        laid_out(cache_type=typed)
+
+
 @pytest.mark.parametrize(("name", "value"), [("ngl", "many"), ("flash_attn", "maybe"), ("cache_type_k", "q3")])
 def test_what_means_nothing_is_refused(name: str, value: str) -> None:
     with pytest.raises(OptionError, match="--"):
