@@ -51,6 +51,7 @@ def test_none_excludes_cards_and_their_memory() -> None:
     [
         ("Radeon 8060S", 96, 32, 96),  # the operating system has 32 GiB: the rest was set aside
         ("Radeon 8060S", 64, 128, 0),  # a limit on memory that both share
+        ("Radeon 8060S", 64, 64, 64),  # half of 128 GB each
         ("Apple M4 Max", 96, 64, 0),  # nothing can be set aside there
         ("RTX 3090", 24, 16, 0),  # memory of its own
     ],

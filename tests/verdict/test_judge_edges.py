@@ -13,7 +13,7 @@ from fitcheck.hardware.budget import ram_budget, visible_total
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Budget, Machine, machine_for
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
-from fitcheck.memory.weighing import Constraint, Verdict, weigh
+from fitcheck.memory.weighing import Constraint, Verdict, weigh, weigh_host
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Change, Runtime, Support, Wanted
@@ -324,3 +324,9 @@ def test_system_memory_that_is_there_is_not_offered_again() -> None:
     assert flip is not None
     assert flip.change == "close what holds 19.0 GiB of system memory"
     assert next(more_memory(one)).words == "48 GB of system memory"
+
+
+@pytest.mark.parametrize(("low", "sure"), [(10, False), (16, True)])
+def test_no_is_sure_where_not_even_the_least_goes_into_the_most(low: int, sure: bool) -> None:
+    margin = weigh_host(HostMemory(0, 0, 0, Interval(low, 20, 30)), Interval(5, 10, 15))
+    assert (margin.verdict, margin.sure, margin.left, margin.worst) == (Verdict.NO, sure, -10, -25)

@@ -152,6 +152,23 @@ def test_an_adapter_lies_beside_the_layers_that_it_changes(folder: Path, tmp_pat
     assert beside(half) == weight(rows) // 2
 
 
+def test_an_adapter_of_the_head_lies_where_the_head_does(folder: Path, tmp_path: Path) -> None:
+    """With one layer on the card that is the head, since December 2025; the first layers are on the host."""
+    rows: Rows = [("output.weight.lora_a", (64, 512), "F16"), ("output.weight.lora_b", (1024, 64), "F16")]
+    pairs = [pair("general.architecture", STRING, "llama"), pair("general.type", STRING, "adapter")]
+    place = gguf(pairs, rows).write(tmp_path / "head.gguf")
+    assert beside(check(folder / "model-F16.gguf", lora=str(place), ngl=1)) == weight(rows)
+    assert beside(check(folder / "model-F16.gguf", lora=str(place), ngl=0)) == 0
+
+
+def test_a_projector_lies_on_the_first_card_of_this_machine(folder: Path) -> None:
+    """Workers come before it among the cards, and hold layers alone."""
+    layout = check(folder, rpc="box:24GB").footprint.layout
+    assert isinstance(layout, LlamaEstimate)
+    worker, own = (card.beside for card in layout.cards)
+    assert (worker, own) == (0, beside(check(folder)))
+
+
 def companion(kind: str = "gemma3", **changes: int) -> Companion:
     numbers = {
         "image_size": SIDE,
