@@ -108,6 +108,19 @@ def test_a_picture_an_hour_costs_its_share_of_the_card(
     assert found.price_per_hourly == pytest.approx(found.price / pictures)
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "per"),
+    [
+        ("sdxl", {"tier": "fp16"}, "image/h"),
+        ("wan2.2-ti2v-5b", {"tier": "fp8"}, "video/h"),
+        ("sensenova-u1-8b-mot", {"tier": "Q4_K_S", "task": "vqa"}, "answer/h"),
+        ("qwen3-8b", {"tier": "Q4_K_M"}, "token/s"),
+    ],
+)
+def test_a_speed_is_priced_by_what_is_made(model: str, options: dict[str, object], per: str) -> None:
+    assert one(model, ["RTX 4090"], **options).to_json()["per"] == per
+
+
 def test_the_price_of_cards_of_which_one_has_none_is_not_known() -> None:
     found = one("qwen2.5-32b", ["RTX 4090", "RTX 3080 12 GB"], tier="Q6_K")
     assert found.idle == 0
