@@ -107,6 +107,7 @@ def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
         (bool(options.overrides), f"-ot {shlex.quote(override_text(options.overrides))}"),
         (any(options.tensor_split), "-ts " + ",".join(f"{share:g}" for share in options.tensor_split)),
         (options.cache_ram is not None, f"-cram {options.cache_ram}"),
+        (options.projector_on_host and options.projector, "--no-mmproj-offload"),
         (options.full_sliding_cache, "--swa-full"),
         (options.cache_on_host, "--no-kv-offload"),
         (not options.mmap, "--no-mmap"),

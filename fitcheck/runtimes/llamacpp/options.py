@@ -162,6 +162,7 @@ class TextOptions:
     build: Build | None = option(None, "Build: b9272, 2026-03 or ik_llama.cpp; default: newest.", parse=parse_build)
     mmproj: str | None = option(None, "Projector file, instead of the one beside the model.", role="projector")
     no_mmproj: bool | None = option(None, "Leave the projector out.", type=bool)
+    no_mmproj_offload: bool | None = option(None, "Keep the projector in system memory.", type=bool)
     lora: str | None = option(None, "Adapter file (LoRA).", role="adapter")
     control_vector: str | None = option(None, "Control vector file.", role="control vector")
     spec_type: str | None = option(
@@ -241,6 +242,7 @@ class TextOptions:
             cache_ram=self.cache_ram,
             build=build,
             projector=not self.no_mmproj,
+            projector_on_host=bool(self.no_mmproj_offload),
             speculative=DRAFT if self.model_draft is not None else self.spec_type,
             draft_tokens=DRAFT_TOKENS if self.spec_draft_n_max is None else self.spec_draft_n_max,
             draft_layers=self.gpu_layers_draft,

@@ -105,6 +105,15 @@ def test_a_projector_in_the_folder_is_counted_and_in_the_command(folder: Path) -
     assert "--no-mmproj" in shlex.split(without.commands[-1])
 
 
+def test_a_projector_can_be_kept_off_the_card(folder: Path) -> None:
+    usual, kept = check(folder), check(folder, no_mmproj_offload=True)
+    assert beside(kept) == 0
+    assert kept.footprint.host.total.best - usual.footprint.host.total.best == beside(usual)
+    assert "--no-mmproj-offload" in shlex.split(kept.commands[-1])
+    assert "--no-mmproj-offload" not in shlex.split(usual.commands[-1])
+    assert "--no-mmproj-offload" not in check(folder, no_mmproj=True, no_mmproj_offload=True).commands[-1]
+
+
 def test_a_file_alone_has_the_projector_that_is_given(folder: Path) -> None:
     model, projector = folder / "model-F16.gguf", folder / "mmproj-model-F16.gguf"
     assert beside(check(model)) == 0
