@@ -39,7 +39,7 @@ def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | No
         *_on_context(runtime, ask, wanted),
         *_on_batches(options, wanted),
         *_on_drafts(ask, options, duration),
-        *_on_projector(ask),
+        *_on_projector(ask, options),
         *_on_kept_prompts(runtime, ask, options),
         *_on_cards(ask, options),
         *_on_bandwidth(ask, wanted, duration),
@@ -84,9 +84,9 @@ def _on_drafts(ask: Ask, options: LlamaOptions, duration: Duration | None) -> It
     yield from _drafted(ask, options, duration)
 
 
-def _on_projector(ask: Ask) -> Iterator[str]:
+def _on_projector(ask: Ask, options: LlamaOptions) -> Iterator[str]:
     beside = any(one.role == PROJECTOR for one in ask.tier.companions)
-    if not beside and takes_projector(ask.model.slug):
+    if options.projector and not beside and takes_projector(ask.model.slug):
         yield "Its mmproj file is not counted, and the command leaves it out; --mmproj FILE counts it."
 
 

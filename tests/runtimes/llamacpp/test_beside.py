@@ -132,6 +132,9 @@ def test_a_projector_that_was_not_counted_is_left_out_of_the_command() -> None:
     report = fitcheck.check("gemma-3-27b", "RTX 4090", tier="Q4_0")
     assert shlex.split(report.best.commands[-1])[-1] == "--no-mmproj"
     assert any("mmproj file is not counted" in note for note in report.notes)
+    told = fitcheck.check("gemma-3-27b", "RTX 4090", tier="Q4_0", no_mmproj=True)
+    assert told.best.commands == report.best.commands
+    assert not any("mmproj file is not counted" in note for note in told.notes)
     assert "--no-mmproj" not in fitcheck.check("qwen3-8b", "RTX 4090", tier="Q4_0").best.commands[-1]
 
 
