@@ -29,3 +29,15 @@ def test_a_plan_whose_budget_buys_no_card_names_the_nearest(capsys: pytest.Captu
     assert nearest is not None
     assert not nearest.slow
     assert f"the cheapest that runs it is {nearest.card.name} ({nearest.price:,.0f} USD)." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("card", "ram", "said"),
+    [
+        ("Strix Halo", 64, "No card goes beside memory that is shared"),
+        ("RTX 4060 Mobile", 64, "Nothing that goes into this machine and the budget betters it."),
+    ],
+)
+def test_a_plan_without_steps_says_why(capsys: pytest.CaptureFixture[str], card: str, ram: int, said: str) -> None:
+    plan.tell(fitcheck.plan("gpt-oss-120b", have=card, ram=ram * GIB, min_speed=200))
+    assert said in capsys.readouterr().out

@@ -124,3 +124,15 @@ def test_what_runs_is_not_told_to_get_another_board() -> None:
     assert found[256].now.best.verdict is Verdict.TIGHT
     assert found[192].steps
     assert not found[256].steps
+
+
+def test_a_machine_without_a_card_is_told_of_cards() -> None:
+    """What runs on a card alone cannot be judged there; what to buy can."""
+    have = asked_machine("none", ram=64 * GIB)
+    found = plan(IMAGE, CARDS, Wanted(), have=have, ram=64 * GIB)
+    assert (found.now, found.steps) == (None, ())
+    assert found.cards.to_json() == plan(IMAGE, CARDS, Wanted(), ram=64 * GIB).cards.to_json()
+    assert found.cards.fit
+    text = plan(TEXT, CARDS, Wanted(), have=have, ram=64 * GIB)
+    assert text.now is not None
+    assert text.now.best.verdict is Verdict.FITS
