@@ -137,14 +137,15 @@ def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
 def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
     """Memory that host and GPU share: the operating system's limit for the GPU, and never more than is free now."""
     pool = gpu.vram_total
-    shares = _share_limit(gpu.card, pool)
-    if shares is None:
+    rule = _share_limit(gpu.card, pool)
+    if rule is None:
         found = _without_system(pool, _known_total(gpu.card, pool))
         words = f"{format_gib(pool)} shared memory less what the operating system takes"
     else:
-        low, best, high = (int(pool * share) for share in shares)
+        low, best, high = (int(pool * share) for share in rule["share"])
         found = Interval(low, best, high)
         words = f"the part of {format_gib(pool)} shared memory that the operating system lets a GPU take"
+        words += f", {rule['words']}" if "words" in rule else ""
     if machine.ram_available is not None:
         free = machine.ram_available
         found = Interval(min(found.low, free), min(found.best, free), min(found.high, free))
@@ -158,13 +159,14 @@ def _known_total(card: Card, pool: int) -> int | None:
     return int(published[0]) * MIB if published is not None and pool == card.memory else None
 
 
-def _share_limit(card: Card, pool: int) -> list[float] | None:
-    """Low, best and high part of the pool that a GPU may take; None where only the system's own use limits it."""
+def _share_limit(card: Card, pool: int) -> dict[str, Any] | None:
+    """The rule with the low, best and high part of the pool that a GPU may take; None where only the system's own use
+    limits it."""
     if card.form == "datacenter":
         return None
     for rule in _data()["shared_memory"]:
         if rule["vendor"] == card.vendor and pool <= rule.get("up_to_gib", float("inf")) * GIB:
-            found: list[float] = rule["share"]
+            found: dict[str, Any] = rule
             return found
     return None
 
