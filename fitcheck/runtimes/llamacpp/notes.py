@@ -117,6 +117,11 @@ def _on_cards(ask: Ask, options: LlamaOptions) -> Iterator[str]:
             f"All cards work on each layer (--split-mode {options.split_mode}): tokens a second hang on the link "
             "between them and are not modelled; --split-mode layer says those without it."
         )
+    if len({gpu.card.vendor for gpu in ask.machine.gpus[len(options.workers) :]}) > 1:
+        yield (
+            "Cards of several makers need one build for all of them, as Vulkan's is; tokens a second are those of each "
+            "maker's own."
+        )
     if cards > 1 and options.split_mode == "layer":
         yield f"Split over all {cards} cards; the one that is shortest is shown."
 

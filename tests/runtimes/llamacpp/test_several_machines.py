@@ -184,3 +184,16 @@ def test_seconds_are_unknown_for_what_lies_between(cards: list[str], options: di
     report = check(*cards, **options)
     assert report.best.seconds is None
     assert f"Seconds are unknown because {why}." in report.notes
+
+
+@pytest.mark.parametrize(
+    ("cards", "options", "said"),
+    [
+        (["RTX 3090", "RX 7900 XTX"], {}, True),
+        (["RTX 3090", "RTX 3060 12GB"], {}, False),
+        (["RTX 3090"], {"rpc": "RX 7900 XTX"}, False),  # each machine has its own build
+    ],
+)
+def test_cards_of_several_makers_need_one_build(cards: list[str], options: dict[str, Any], said: bool) -> None:
+    report = fitcheck.check("qwen3-8b", cards, ram=32 * GIB, tier="Q4_K_M", **options)
+    assert any("Cards of several makers" in note for note in report.notes) is said
