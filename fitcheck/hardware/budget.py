@@ -8,6 +8,7 @@ each with its source.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from fitcheck.hardware.slices import slice_share
 from fitcheck.units import GIB, MIB, Interval, format_gib
 
 _DATA = Path(__file__).parent / "data" / "budget.json"
+_MACOS = re.compile(r"macOS (\d+)")
 _WITHOUT_OUTPUTS = ("datacenter", "mining")
 
 
@@ -142,15 +144,26 @@ def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
         found = _without_system(pool, _known_total(gpu.card, pool))
         words = f"{format_gib(pool)} shared memory less what the operating system takes"
     else:
-        low, best, high = (int(pool * share) for share in rule["share"])
+        shares, open_ = _by_system(rule, machine.operating_system)
+        low, best, high = (int(pool * share) for share in shares)
         found = Interval(low, best, high)
         words = f"the part of {format_gib(pool)} shared memory that the operating system lets a GPU take"
-        words += f", {rule['words']}" if "words" in rule else ""
+        words += ", less before macOS 26" if open_ else ""
     if machine.ram_available is not None:
         free = machine.ram_available
         found = Interval(min(found.low, free), min(found.best, free), min(found.high, free))
         words += f", and no more than the {format_gib(free)} that are free now"
     return found, words
+
+
+def _by_system(rule: dict[str, Any], system: str | None) -> tuple[list[float], bool]:
+    """The parts of a rule, and whether they hang on the system's version, which nobody told: up to ``less_until`` the
+    least holds, after it the others do."""
+    version = _MACOS.match(system or "")
+    low, best, high = rule["share"]
+    if "less_until" not in rule or version is None:
+        return [low, best, high], "less_until" in rule
+    return ([low] * 3 if int(version[1]) <= rule["less_until"] else [best, best, high]), False
 
 
 def _known_total(card: Card, pool: int) -> int | None:

@@ -273,6 +273,14 @@ def test_metal_takes_more_of_a_larger_pool_and_more_since_macos_26(gibibytes: in
     assert found.basis.endswith("less before macOS 26")
 
 
+@pytest.mark.parametrize(("system", "share"), [("macOS 15.6", 0.75), ("macOS 26.1", 0.84), ("macOS 16.0", 0.84)])
+def test_a_system_that_tells_its_version_has_one_limit(system: str, share: float) -> None:
+    machine = replace(machine_for(find_card("M4 Max"), ram=128 * GIB), operating_system=system)
+    found = budget(machine)
+    assert (found.vram.low, found.vram.high) == (int(128 * GIB * share),) * 2
+    assert "macOS 26" not in found.basis
+
+
 def test_between_the_sizes_that_were_read_the_next_larger_one_is_the_most() -> None:
     vram = budget(machine_for(find_card("M3 Ultra"), ram=96 * GIB)).vram
     assert (vram.best, vram.high) == (int(0.81 * 96 * GIB), int(0.84 * 96 * GIB))
