@@ -59,6 +59,14 @@ def test_nothing_is_held_by_others_where_none_was_seen(machine: Machine) -> None
     assert list(without_others(machine)) == []
 
 
+def test_what_a_busy_desktop_may_take_by_itself_is_nobodys() -> None:
+    """Between what driver and display take at most and what they usually take."""
+    rest = budget(replace(seen(0), gpus=(replace(seen(0).gpus[0], vram_free=None),))).vram
+    assert rest.low < rest.best
+    assert list(without_others(seen((rest.low + rest.best) // 2))) == []
+    assert len(list(without_others(seen(rest.low - 1)))) == 1
+
+
 def test_closing_programs_comes_before_another_card() -> None:
     busy = fitcheck.check("qwen3-8b", seen(600 * MIB, ram=28 * GIB), tier="Q4_K_M").best
     idle = fitcheck.check("qwen3-8b", seen(600 * MIB, ram=28 * GIB), tier="Q4_K_M", vram=11 * GIB).best

@@ -10,6 +10,7 @@ import fitcheck
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.memory.weighing import Verdict
+from fitcheck.models.workload import Task
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.compare import Compared, compared
@@ -82,6 +83,14 @@ def test_the_command_names_a_task_that_is_not_the_models_first() -> None:
     told = {row.listing.slug: row.command() for row in rows}
     assert told["sensenova-u1-8b-mot"].endswith("--task vqa")
     assert not any("--task" in line for slug, line in told.items() if not slug.startswith("sensenova"))
+
+
+def test_who_wants_images_answered_about_is_given_models_that_see() -> None:
+    seeing, chat = (purpose_named(name).models() for name in ("vision", "chat"))
+    assert all(listing.sees for listing, task in seeing if task is Task.CHAT)
+    assert any(task is Task.VQA for _, task in seeing)
+    assert {"gemma-3-27b"} <= {listing.slug for listing, _ in seeing}
+    assert "qwen3-8b" in {listing.slug for listing, _ in chat} - {listing.slug for listing, _ in seeing}
 
 
 def one(model: str, cards: Sequence[str], **options: object) -> Compared:
