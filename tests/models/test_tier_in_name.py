@@ -132,3 +132,20 @@ def test_a_link_to_nothing_is_said_to_be_one(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "blobs" / "gone")
     with pytest.raises(FileError, match="this link leads to no file"):
         find_model(str(link))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "unsloth/Qwen3-8B-GGUF",
+        "unsloth/Qwen3-8B-GGUF@main:Qwen3-8B-Q4_K_M.gguf",
+        "https://huggingface.co/unsloth/Qwen3-8B-GGUF",
+        "https://huggingface.co/unsloth/Qwen3-8B-GGUF/blob/main/Qwen3-8B-Q4_K_M.gguf",
+    ],
+)
+def test_a_repository_that_cannot_be_read_names_the_catalogs_model(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(NetworkError, match=r"The catalog answers without it: `fitcheck check qwen3-8b`"):
+        find_model(place, offline=True)
