@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -24,12 +23,6 @@ MOST_MODELS = 8
 _TRIED_RAM = (32, 64, 128)
 
 
-def check_price(under: float | None) -> None:
-    """Raises OptionError for an amount that is none."""
-    if under is not None and not (math.isfinite(under) and under > 0):
-        raise OptionError(f"--under: {under:g} is not a price; give US dollars, like 600.")
-
-
 def buy(
     fits: Sequence[str],
     cards: Sequence[Card],
@@ -47,7 +40,6 @@ def buy(
     from fitcheck.units import GIB, parse_memory
     from fitcheck.verdict.purchase import offers
 
-    check_price(under)
     memory = None if ram is None else parse_memory(ram, "--ram")
     models = _models(fits)
     wanted = Wanted(min_speed=min_speed)
@@ -78,6 +70,7 @@ def _models(names: Sequence[str]) -> list[Identified]:
 
 def show(found: Offers, *, own_prices: bool) -> None:
     """Print the groups; what was asked goes to stderr. None of the cards is left out."""
+    from fitcheck.cli.listing import LEADING
     from fitcheck.cli.listing import show as table
     from fitcheck.verdict.usual_memory import described
 
@@ -90,17 +83,26 @@ def show(found: Offers, *, own_prices: bool) -> None:
         print(f"too slow to use: {', '.join(_with_price(one) for one in found.slow)}")
     if found.unknown:
         print(f"verdict unknown: {', '.join(_with_price(one) for one in found.unknown)}")
-    if not found.fit and found.dearer:
-        nearest = min(found.dearer, key=lambda one: one.price or math.inf)
-        print(f"Nothing for that price; the cheapest that runs it is {_with_price(nearest)}.")
+    if (line := nearest_line(found)) is not None:
+        print(line)
     whose = "those of the file, else what was" if own_prices else "what was"
     print(
         f"{len(found.fit)} of {found.count} cards; {len(found.unpriced)} more without a known price, "
-        f"{len(found.unknown)} of which the verdict is unknown, {len(found.dearer)} that cost more, "
+        f"{len(found.unknown)} whose verdict is unknown, {len(found.dearer)} that cost more, "
         f"{len(found.slow)} too slow, {len(found.lacking)} that do not run it. Prices are {whose} asked at launch. "
-        f"Without --ram each card is asked with the system memory that such a machine usually has: {described()}.",
+        f"Without --ram each card is asked with the system memory that such a machine usually has: {described()}. "
+        f"Each row is {LEADING}.",
         file=sys.stderr,
     )
+
+
+def nearest_line(found: Offers) -> str | None:
+    """What comes nearest where nothing fits the price; ``None`` where something does or nothing else runs it."""
+    nearest = found.nearest
+    if nearest is None:
+        return None
+    slow = ", too slow to use" if nearest.slow else ""
+    return f"Nothing for that price; the cheapest that runs it is {_with_price(nearest)}{slow}."
 
 
 def row(offer: Offer) -> tuple[str, ...]:

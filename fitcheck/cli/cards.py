@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--fits", help="Only cards that run this model, cheapest first; repeatable: all of them."),
         ] = None,
-        under: Annotated[float | None, typer.Option("--under", help="Price at most, in USD.")] = None,
+        under: Annotated[str | None, typer.Option("--under", help="Price at most, like 600USD.")] = None,
         ram: Annotated[str | None, typer.Option("--ram", help="With --fits: system memory, like 32GB.")] = None,
         min_speed: Annotated[
             float | None, typer.Option("--min-speed", help="With --fits: tokens a second at least.")
@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
 
         words, fits = _models_apart(filter_ or [], fits or [])
         found = _matching(words, all_cards()) if words else list(all_cards() if all_ else common_cards())
+        limit = None if under is None else _dollars(under)
         if prices is not None:
             from fitcheck.hardware.prices import priced, read_prices
 
@@ -58,14 +59,14 @@ def register(app: typer.Typer) -> None:
         if fits:
             from fitcheck.cli.buying import buy
 
-            buy(fits, found, ram, under, min_speed=min_speed, own_prices=prices is not None, json_=json_)
+            buy(fits, found, ram, limit, min_speed=min_speed, own_prices=prices is not None, json_=json_)
             return
         if ram is not None:
             raise OptionError("--ram goes with --fits, like `fitcheck cards --fits MODEL --ram 32GB`.")
         if min_speed is not None:
             raise OptionError("--min-speed goes with --fits, like `fitcheck cards --fits MODEL --min-speed 20`.")
-        if under is not None:
-            found = _affordable(found, under)
+        if limit is not None:
+            found = _affordable(found, limit)
             if unpriced := sum(card.launch_price_usd is None for card in found):
                 print(f"Nobody has recorded a price of the last {unpriced}; --prices takes yours.", file=sys.stderr)
         if not (json_ or all_ or words):  # behind every refusal, which is one line
@@ -92,11 +93,14 @@ def _models_apart(typed: list[str], fits: list[str]) -> tuple[str, list[str]]:
     return " ".join(word for word in typed if word not in more).strip(), [*fits, *more]
 
 
+def _dollars(text: str) -> float:
+    from fitcheck.hardware.prices import parse_dollars
+
+    return parse_dollars(text, "--under")
+
+
 def _affordable(cards: list[Card], under: float) -> list[Card]:
     """Cards that cost at most ``under`` US dollars, then those whose price is not known."""
-    from fitcheck.cli.buying import check_price
-
-    check_price(under)
     priced = [(card, card.launch_price_usd) for card in cards]
     return [card for card, price in priced if price is not None and price.value <= under] + [
         card for card, price in priced if price is None

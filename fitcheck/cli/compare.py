@@ -71,8 +71,8 @@ def tell(found: Sequence[Compared], *, own: bool) -> None:
     show(COLUMNS, [_cells(one) for one in found], SPARE)
     whose = "those of the file, else what was" if own else "what was"
     print(
-        f"Prices are {whose} asked at launch; USD per is per image an hour, or per token a second. W is the cards' "
-        "board power, both without cards that stay idle.",
+        f"Prices are {whose} asked at launch; USD per is per image, video or answer an hour, or per token a "
+        "second. W is the cards' board power, both without cards that stay idle.",
         file=sys.stderr,
     )
 

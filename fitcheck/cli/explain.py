@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import accumulate
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from fitcheck.cli.options import answer, runtime_options, takes
 from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import CATEGORIES
 from fitcheck.speed.duration import Duration
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.cell import Cell
 
 _COLUMNS = (*CATEGORIES, "allocated")
 _MEANING = {
@@ -79,7 +83,7 @@ def register(app: typer.Typer) -> None:
         cell, out = report.best, console()
         footprint, memory = cell.footprint, cell.memory
         say(out, report)
-        table = bare_table("phase", title=f"{cell.tier.name}, {cell.placement.mode}: GiB on the card")
+        table = bare_table("phase", title=f"{cell.tier.name}, {cell.placement.mode}: GiB on {_shown_card(cell)}")
         for category in _COLUMNS:
             table.add_column(f"{category.replace('_', ' ')}\n{_MEANING[category]}", justify="right")
         for phase in memory.phases:
@@ -97,6 +101,9 @@ def register(app: typer.Typer) -> None:
             out.print(
                 f"{name:28} {format_gib(span.best, 2)}  ({format_gib(span.low, 2)} to {format_gib(span.high, 2)})"
             )
+            if name == "smallest card that works":
+                for line in _each_card(cell):
+                    out.print(line, soft_wrap=True)
         host = footprint.host
         out.print(
             f"{'':28} pinned {format_gib(host.pinned, 2)}, pageable {format_gib(host.pageable, 2)}, "
@@ -114,3 +121,22 @@ def register(app: typer.Typer) -> None:
             out.print(f"· {note}")
 
     app.command(cls=GroupedCommand)(takes(Explaining, runtime_options(), explain))
+
+
+def _shown_card(cell: Cell) -> str:
+    """Which card the phases are of: of several the one that is shortest."""
+    gpus, at = cell.ask.machine.gpus, cell.judgement.gpu
+    return "the card" if len(gpus) < 2 else f"card {at}, {gpus[at].card.name}"
+
+
+def _each_card(cell: Cell) -> Iterator[str]:
+    """What each of several cards holds, of what can be used of it."""
+    from fitcheck.units import format_gib
+
+    gpus = cell.ask.machine.gpus
+    if len(gpus) < 2:
+        return
+    cards = zip(gpus, cell.footprint.cards, cell.ask.budgets, strict=True)
+    for at, (gpu, memory, have) in enumerate(cards):
+        held, room = format_gib(memory.card.best, 2), format_gib(have.vram.best, 2)
+        yield f"{f'card {at}':28} {held} of {room}, {gpu.card.name}"

@@ -14,6 +14,11 @@ UNKNOWN = "unknown"
 # letters between two columns, where there is no room for so many, and of a last column that wraps at the least
 GAP, NARROW = 2, 1
 LEAST_LAST = 18
+# which tier speaks for a model in a list of models or cards
+LEADING = (
+    "the tier that `fitcheck check` leads with, of those that are not coarse (a KL divergence over 0.05 from 16 bits, "
+    "where it was published)"
+)
 
 
 def speed(cell: Cell) -> str:

@@ -59,12 +59,15 @@ def register(app: typer.Typer) -> None:
         )
         if json_:
             print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
-        else:
-            tell(found)
+            return
+        if have and found.now is None:
+            print("It runs on a graphics card, and this machine has none.")
+        tell(found)
 
 
 def tell(found: Plan) -> None:
     """Print needs, changes and cards, each as a table; what is left out and why goes to stderr."""
+    from fitcheck.cli.buying import nearest_line
     from fitcheck.cli.listing import show
     from fitcheck.cli.output import change_line
 
@@ -85,6 +88,8 @@ def tell(found: Plan) -> None:
             show(("card", "USD", "verdict", "tier", "speed", "mode"), [_offer(one) for one in group[:SHOWN]], ("mode",))
             if len(group) > SHOWN:
                 print(f"  and {len(group) - SHOWN} more; --json lists all")
+    if (line := nearest_line(found.cards)) is not None:
+        print(line)
     if found.cards.slow:
         print(f"too slow to use: {', '.join(one.name for one in found.cards.slow)}")
     if found.cards.unknown:
@@ -103,7 +108,7 @@ def _tell_steps(found: Plan) -> None:
     if not found.steps:
         stands = found.finer or found.now
         free = stands is not None and stands.best.verdict.rank == 0
-        print("Nothing needs to change." if free else "Nothing that goes into this machine and the budget betters it.")
+        print("Nothing needs to change." if free else _nothing(found))
         return
     print("to buy, cheapest first")
     rows = [
@@ -113,6 +118,14 @@ def _tell_steps(found: Plan) -> None:
     show(("change", "USD", "verdict", "tier", "speed"), rows)
     if any(" and " in step.words for step in found.steps[:SHOWN]):
         print("USD are the card's alone where system memory comes with it.", file=sys.stderr)
+
+
+def _nothing(found: Plan) -> str:
+    """Why no step is offered: of memory that is shared the check names more, which no module may be."""
+    shared = found.now is not None and any(gpu.card.unified_memory for gpu in found.now.machine.gpus)
+    if shared:
+        return "No card goes beside memory that is shared; where it is soldered, more of it is another machine."
+    return "Nothing that goes into this machine and the budget betters it."
 
 
 def _dollars(price: float | None) -> str:

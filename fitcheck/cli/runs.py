@@ -67,7 +67,7 @@ def register(app: typer.Typer) -> None:
 
 def tell(ranking: Ranking, said: Sequence[str]) -> None:
     """Print one list with its misses; how it is ordered goes to stderr."""
-    from fitcheck.cli.listing import show
+    from fitcheck.cli.listing import LEADING, show
 
     makes = ranking.purpose.makes
     if not ranking.listed:
@@ -90,11 +90,11 @@ def tell(ranking: Ranking, said: Sequence[str]) -> None:
     first = next(iter((*ranking.rows, *ranking.misses)), None)
     if first is not None:
         print(f"  {first.command(said)}")
+    unseeing = " Chat models are judged without the mmproj file that sees for them." if ranking.purpose.sees else ""
     print(
         f"Asked: {_described(ranking.machine)}. Order: {ranking.purpose.order}. Of {ranking.listed} models "
         f"{ranking.larger} are too large in a usual tier (4.5 bits a weight), {ranking.unseen} were not checked. Each "
-        "row is the tier that `fitcheck check` leads with, of those that are not coarse (a KL divergence over 0.05 "
-        "from 16 bits, where it was published); --every-tier looks at those too.",
+        f"row is {LEADING}; --every-tier looks at those too.{unseeing}",
         file=sys.stderr,
     )
 

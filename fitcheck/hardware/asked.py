@@ -26,6 +26,12 @@ _BETWEEN = re.compile(r"\s*(?:,|\s&\s)\s*|\s*\+\s*(?=\S)")
 NO_CARD = ("none", "no", "cpu")
 # what people type for --os → how a machine of that system describes itself
 SYSTEMS = {"linux": "Linux", "windows": "Windows", "wsl": "Linux in WSL", "macos": "macOS"}
+_ALSO = {
+    **dict.fromkeys(("win", "win10", "win11", "windows10", "windows11"), "windows"),
+    "wsl2": "wsl",
+    "mac": "macos",
+    "osx": "macos",
+}
 
 Slot = tuple[int | None, int | None]
 
@@ -51,9 +57,11 @@ def running(machine: Machine, system: str | None) -> Machine:
     also for one under which a card has no driver."""
     if system is None:
         return machine
-    if system.lower() not in SYSTEMS:
+    typed = "".join(system.lower().split())
+    name = SYSTEMS.get(_ALSO.get(typed, typed))
+    if name is None:
         raise CardError(f"--os: {system!r} is not a system; choose from {', '.join(SYSTEMS)}.")
-    found = replace(machine, operating_system=SYSTEMS[system.lower()])
+    found = replace(machine, operating_system=name)
     _refuse_without_driver(found)
     return found
 

@@ -8,6 +8,7 @@ each with its source.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from fitcheck.hardware.slices import slice_share
 from fitcheck.units import GIB, MIB, Interval, format_gib
 
 _DATA = Path(__file__).parent / "data" / "budget.json"
+_MACOS = re.compile(r"macOS (\d+)")
 _WITHOUT_OUTPUTS = ("datacenter", "mining")
 
 
@@ -137,19 +139,31 @@ def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
 def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
     """Memory that host and GPU share: the operating system's limit for the GPU, and never more than is free now."""
     pool = gpu.vram_total
-    shares = _share_limit(gpu.card, pool)
-    if shares is None:
+    rule = _share_limit(gpu.card, pool)
+    if rule is None:
         found = _without_system(pool, _known_total(gpu.card, pool))
         words = f"{format_gib(pool)} shared memory less what the operating system takes"
     else:
+        shares, open_ = _by_system(rule, machine.operating_system)
         low, best, high = (int(pool * share) for share in shares)
         found = Interval(low, best, high)
         words = f"the part of {format_gib(pool)} shared memory that the operating system lets a GPU take"
+        words += ", less before macOS 26" if open_ else ""
     if machine.ram_available is not None:
         free = machine.ram_available
         found = Interval(min(found.low, free), min(found.best, free), min(found.high, free))
         words += f", and no more than the {format_gib(free)} that are free now"
     return found, words
+
+
+def _by_system(rule: dict[str, Any], system: str | None) -> tuple[list[float], bool]:
+    """The parts of a rule, and whether they hang on the system's version, which nobody told: up to ``less_until`` the
+    least holds, after it the others do."""
+    version = _MACOS.match(system or "")
+    low, best, high = rule["share"]
+    if "less_until" not in rule or version is None:
+        return [low, best, high], "less_until" in rule
+    return ([low] * 3 if int(version[1]) <= rule["less_until"] else [best, best, high]), False
 
 
 def _known_total(card: Card, pool: int) -> int | None:
@@ -158,13 +172,14 @@ def _known_total(card: Card, pool: int) -> int | None:
     return int(published[0]) * MIB if published is not None and pool == card.memory else None
 
 
-def _share_limit(card: Card, pool: int) -> list[float] | None:
-    """Low, best and high part of the pool that a GPU may take; None where only the system's own use limits it."""
+def _share_limit(card: Card, pool: int) -> dict[str, Any] | None:
+    """The rule with the low, best and high part of the pool that a GPU may take; None where only the system's own use
+    limits it."""
     if card.form == "datacenter":
         return None
     for rule in _data()["shared_memory"]:
         if rule["vendor"] == card.vendor and pool <= rule.get("up_to_gib", float("inf")) * GIB:
-            found: list[float] = rule["share"]
+            found: dict[str, Any] = rule
             return found
     return None
 

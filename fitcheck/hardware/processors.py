@@ -15,9 +15,22 @@ _PROCESSOR = re.compile(
 )
 
 
+# what drivers call the graphics of most processors of a maker, alike
+_UNNAMED = frozenset(
+    {"amd", "ati", "intel", "radeon", "uhd", "hd", "iris", "xe", "arc", "tm", "r", "integrated", "igpu"}
+)
+_INSIDE = frozenset({"graphics", "igpu"})
+
+
 def processor_hint(text: str) -> str | None:
-    """What to give instead of ``text`` where it names a processor, as the end of a sentence; ``None`` where it names
-    none."""
+    """What to give instead of ``text`` where it names a processor, or the graphics of many without saying which, as the
+    end of a sentence; ``None`` where it names none."""
+    words = set(re.findall(r"[a-z0-9]+", text.lower()))
+    if words & _INSIDE and words <= _UNNAMED | _INSIDE:
+        return (
+            "is what the graphics inside many processors are called; name them as the data sheet does, like "
+            "'Radeon 780M' or 'UHD Graphics 770', or look for them with `fitcheck cards 780M`."
+        )
     if _PROCESSOR.search(text) is None:
         return None
     inside = _graphics(text)

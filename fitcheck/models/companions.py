@@ -21,7 +21,8 @@ _USUAL_BITS = 16
 @dataclass(frozen=True)
 class Companion:
     """``role`` is what the file is ("projector", "adapter", "control vector", "LoRA"), ``numbers`` are the whole
-    numbers of its metadata by key, ``kind`` what it says of its kind ("gemma3"), ``path`` where it lies here.
+    numbers of its metadata by key, ``kind`` what it says of its kind (a projector's "gemma3", the architecture that an
+    adapter changes), ``path`` where it lies here.
 
     Of a second model ("draft") ``kind`` is the tier; ``architecture``, ``repository`` and ``disk_bytes`` are the
     model's, ``name`` what people call it.

@@ -92,7 +92,8 @@ def find_model(
 
 def _known_without_network(target: str) -> str:
     """What to ask instead of a repository that cannot be read; empty where the catalog has nothing of that name."""
-    model = named(target.partition(":")[0].rpartition("/")[2])
+    steps = (target.partition("://")[2].partition("/")[2] or target).split("/")  # org/repo, also of an address
+    model = named(steps[1].partition(":")[0].partition("@")[0]) if len(steps) > 1 else None
     return "" if model is None else f" The catalog answers without it: `fitcheck check {model.slug}`."
 
 
@@ -195,6 +196,8 @@ def _refuse_what_names_nothing(target: str) -> None:
     with suppress(OSError, RuntimeError, ValueError):
         if Path(target).expanduser().exists():
             return
+        if Path(target).expanduser().is_symlink():  # as a cache of the hub keeps when its files go
+            raise FileError(f"{target}: this link leads to no file; fetch the file again, or name where it lies now.")
         is_path = target.startswith((".", "/", "~")) or "\\" in target
         if not is_path and parse_hub_name(target) is not None:
             return

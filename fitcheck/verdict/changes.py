@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fitcheck.hardware.budget import with_larger_card
 from fitcheck.hardware.machine import Machine
+from fitcheck.hardware.others import without_others
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes import held, registry
@@ -139,6 +140,7 @@ def _candidates(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement
     short = judgement.margin(Constraint.DISK)
     if judgement.binding is Constraint.DISK and short is not None:
         yield _more_disk(ask, short)
+    yield from _without_others(runtime, ask, wanted, anew=judgement.binding is Constraint.SPEED)
     yield from runtime.changes(ask, wanted)
     if judgement.binding is Constraint.SPEED:
         yield from _anew_with_more(runtime, ask, wanted)
@@ -151,6 +153,17 @@ def _more_disk(ask: Ask, short: Margin) -> Change:
     more = -(short.left // GB)
     machine = replace(ask.machine, disk_free=short.available + more * GB)
     return Change(f"{more} GB more free disk", replace(ask, machine=machine), frozenset({Constraint.DISK}))
+
+
+def _without_others(runtime: Runtime, ask: Ask, wanted: Wanted, *, anew: bool) -> Iterator[Change]:
+    """The memory that other programs hold now; ``anew`` with the placement that is best in it."""
+    for words, machine, cards, host in without_others(ask.machine):
+        if anew:
+            for other in runtime.asks(ask.model, (ask.tier,), wanted, machine):
+                yield Change(words, other)
+        else:
+            eases = SHARED if _is_shared(ask) or (cards and host) else {Constraint.VRAM if cards else Constraint.RAM}
+            yield Change(words, replace(ask, machine=machine), frozenset(eases))
 
 
 def _anew_with_more(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[Change]:

@@ -31,8 +31,8 @@ class Compared:
 
     @property
     def price_per_hourly(self) -> float | None:
-        """US dollars of cards for each image an hour, or for each token a second; ``None`` where price or speed is not
-        known or it does not run."""
+        """US dollars of cards for each image, video or answer an hour, or each token a second; ``None`` where price or
+        speed is not known or it does not run."""
         best = self.report.best
         rate = best.pace
         if self.price is None or best.verdict.rank >= 2:
@@ -43,7 +43,7 @@ class Compared:
 
     def to_json(self) -> dict[str, Any]:
         """The headline cell's main figures with the machine's costs; unknown is null."""
-        machine = self.report.machine
+        machine, task = self.report.machine, self.report.workload.task
         return {
             "model": self.report.model.slug,
             "cards": [gpu.card.slug for gpu in machine.gpus],
@@ -53,7 +53,7 @@ class Compared:
             "price_usd": self.price,
             "watts": self.watts,
             "price_usd_per": self.price_per_hourly,
-            "per": "token/s" if self.report.workload.task.read_along else "image/h",
+            "per": "token/s" if task.read_along else f"{task.one.split()[-1]}/h",
         }
 
 

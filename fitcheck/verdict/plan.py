@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from fitcheck.dataclass_later import dataclass
+from fitcheck.errors import CardError
 from fitcheck.hardware.budget import has_many_channels
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
@@ -79,10 +80,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``needs`` of each tier and mode; ``cards`` that do it; of a machine that is there what it does ``now``, what it
-    does with a ``finer`` file where that is a coarse one, and ``steps`` that better the verdict of the finer file:
-    system memory, then cards by price, those without one last. ``free`` are two changes that cost nothing and together
-    better what it does now, where no single one does."""
+    """``needs`` of each tier and mode; ``cards`` that do it; of a machine that is there what it does ``now`` (``None``
+    also where it has no card and the model runs on one alone), what it does with a ``finer`` file where that is a
+    coarse one, and ``steps`` that better the verdict of the finer file: system memory, then cards by price, those
+    without one last. ``free`` are two changes that cost nothing and together better what it does now, where no single
+    one does."""
 
     needs: tuple[Need, ...]
     cards: Offers
@@ -168,7 +170,9 @@ def plan(
     if have is None:
         return Plan(listed, asked)
     have = completed(have)
-    now = check(found.model, have, wanted, tiers=found.tiers, index=index)
+    now = _now(found, have, wanted, index)
+    if now is None:
+        return Plan(listed, asked)
     fine = lead(found.model, found.tiers, have, wanted, index)  # as lists have it
     rank = fine.best.verdict.rank
     steps = [step for step in _steps(found, have, fine, wanted, index, asked, cards) if step.verdict.rank < rank]
@@ -178,6 +182,16 @@ def plan(
         affordable = sorted((*affordable, *both), key=_cost) if both else affordable
     coarse = is_coarse(found.model, now.best.tier) and not is_coarse(found.model, fine.best.tier)
     return Plan(listed, asked, now, tuple(affordable), fine if coarse else None, free_pair(now, index))
+
+
+def _now(found: Identified, have: Machine, wanted: Wanted, index: Index | None) -> Report | None:
+    """What the machine does; ``None`` where it has no card and the model runs on one alone."""
+    try:
+        return check(found.model, have, wanted, tiers=found.tiers, index=index)
+    except CardError:
+        if have.gpus:
+            raise
+        return None
 
 
 def _steps(

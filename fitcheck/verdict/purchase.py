@@ -88,6 +88,13 @@ class Offers:
         """All that were asked."""
         return sum(map(len, (self.fit, self.unpriced, self.unknown, self.dearer, self.slow, self.lacking)))
 
+    @property
+    def nearest(self) -> Offer | None:
+        """Where nothing fits the price, the cheapest of what costs more: of what is quick enough, where any is."""
+        if self.fit:
+            return None
+        return min(self.dearer, key=lambda one: (one.slow, one.price or math.inf), default=None)
+
     def to_json(self) -> dict[str, Any]:
         """The offers by group."""
         names = ("fit", "unpriced", "unknown", "dearer", "slow", "lacking")

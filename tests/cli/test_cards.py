@@ -154,6 +154,21 @@ def test_an_empty_answer_says_the_nearest_way() -> None:
     assert "With 32 GB of system memory" in said
 
 
+def test_the_nearest_card_is_one_of_use_where_any_is() -> None:
+    """A 70B on the cheapest card that holds it writes two tokens a second: the next card up is no nearer then."""
+    nearest = run("--fits", "qwen3-32b", "--under", "200").stdout
+    cheapest = fits(run("--fits", "qwen3-32b", "--under", "9999"))[0]
+    assert f"the cheapest that runs it is {cheapest} (" in nearest
+    assert ", too slow to use." not in nearest
+    slow = run("--fits", "llama-3.3-70b", "--under", "300").stdout
+    assert "the cheapest that runs it is GeForce RTX 3060 12 GB (329 USD), too slow to use." in slow
+
+
+@pytest.mark.parametrize("price", ["260", "260USD", "$260", " 260.00 usd "])
+def test_a_price_is_typed_as_for_a_plan(price: str) -> None:
+    assert run("--under", price).stdout == run("--under", "260").stdout
+
+
 def test_system_memory_counts_where_cards_are_compared() -> None:
     little = fits(run("--fits", "sensenova-u1-8b-mot", "--ram", "16GB"))
     assert set(little) < set(fits(run("--fits", "sensenova-u1-8b-mot", "--ram", "64GB")))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +116,21 @@ def test_closed_streams_end_quietly() -> None:
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
     done = shell("fitcheck cards --all --json | head -1")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"{\n", b"")
+
+
+def test_an_explanation_tells_several_cards_apart() -> None:
+    cards = ("--gpu", "RTX 3090", "--gpu", "RTX 3060 12GB", "--tier", "Q4_K_M")
+    done = shell(shlex.join(("fitcheck", "explain", "qwen3-32b", *cards)))
+    said = done.stdout.decode()
+    assert "GiB on card 1, GeForce RTX 3060 12 GB" in said
+    held = dict(re.findall(r"^card (\d) +([\d.]+) GiB of ", said, re.MULTILINE))
+    shown = re.search(r"^on the card, with context +([\d.]+) GiB", said, re.MULTILINE)
+    assert shown is not None
+    assert held["1"] == shown[1]
+    assert float(held["0"]) > float(held["1"])
+    alone = shell(shlex.join(("fitcheck", "explain", "qwen3-8b", "--gpu", "RTX 4090", "--tier", "Q4_K_M"))).stdout
+    assert b"ngl 99: GiB on the card " in alone
+    assert b"\ncard 0" not in alone
 
 
 def test_a_terminal_of_ascii_shows_every_number() -> None:

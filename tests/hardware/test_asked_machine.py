@@ -51,6 +51,7 @@ def test_none_excludes_cards_and_their_memory() -> None:
     [
         ("Radeon 8060S", 96, 32, 96),  # the operating system has 32 GiB: the rest was set aside
         ("Radeon 8060S", 64, 128, 0),  # a limit on memory that both share
+        ("Radeon 8060S", 64, 64, 64),  # half of 128 GB each
         ("Apple M4 Max", 96, 64, 0),  # nothing can be set aside there
         ("RTX 3090", 24, 16, 0),  # memory of its own
     ],
@@ -61,9 +62,11 @@ def test_what_firmware_set_aside_is_not_the_systems(name: str, vram: int, ram: i
 
 
 def test_the_system_is_taken_as_typed() -> None:
-    for typed, found in (("linux", "Linux"), ("Windows", "Windows"), ("wsl", "Linux in WSL")):
+    same = (("Win11", "Windows"), ("windows 10", "Windows"), ("WSL2", "Linux in WSL"))
+    for typed, found in (("linux", "Linux"), ("Windows", "Windows"), ("wsl", "Linux in WSL"), *same):
         assert asked_machine("RTX 4070", system=typed).operating_system == found
     assert asked_machine("M4 Max", ram=64 * GIB, system="macOS").operating_system == "macOS"
+    assert asked_machine("M4 Max", ram=64 * GIB, system="mac").operating_system == "macOS"
     assert asked_machine("RTX 4070").operating_system is None
     with pytest.raises(CardError, match="choose from linux, windows, wsl, macos"):
         asked_machine("RTX 4070", system="beos")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -316,3 +317,15 @@ def test_a_detected_name_that_stays_ambiguous_is_no_card() -> None:
 def test_slugs_of_many_names_are_those_of_each() -> None:
     names = database().names()
     assert slugs(names) == [slug(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["AMD Radeon(TM) Graphics", "Intel(R) Graphics", "Intel(R) Iris(R) Xe Graphics", "iGPU", "integrated graphics"],
+)
+def test_the_name_that_drivers_give_to_many_is_no_card_of_another_maker(typed: str) -> None:
+    with pytest.raises(InputError) as raised:
+        find_card(typed)
+    assert "is what the graphics inside many processors are called" in str(raised.value)
+    named = re.findall(r"'([^']+)'", str(raised.value).removeprefix(f"--gpu: {typed!r}"))
+    assert [find_card(name).name for name in named] == named

@@ -273,3 +273,13 @@ def test_chips_have_their_names() -> None:
     assert gfx_of(find_card("RX 7900 XTX")) == "gfx1100"
     assert gfx_of(find_card("RX 9070 XT")) == "gfx1201"
     assert gfx_of(find_card("RTX 4070")) is None
+
+
+def test_a_wheel_of_a_release_that_is_not_known_is_not_said_to_fail() -> None:
+    """Only cu126 wheels up to a release carry Pascal: of which release this one is nobody said."""
+    card = find_card("GTX 1080")
+    told, untold, wrong = (
+        next(row for row in compatibility(card, setup, ("torch",)) if row.name == "PyTorch wheel").status
+        for setup in (Setup(torch="2.8.0", wheel="cu126"), Setup(wheel="cu126"), Setup(torch="2.8.0", wheel="cu130"))
+    )
+    assert (told, untold, wrong) == (OK, OK, FAILS)

@@ -66,6 +66,11 @@ def test_a_detected_line_with_a_list_is_told_apart_by_its_memory() -> None:
     assert found.name == "Radeon RX 7900 XTX"
 
 
+def test_a_list_takes_the_line_along_where_a_part_leaves_it_out() -> None:
+    listed = "Radeon RX 6800/6800 XT / Radeon RX 6900 XT"
+    assert alternatives(f"Navi 21 [{listed}]") == ("Radeon RX 6800", "Radeon RX 6800 XT", "Radeon RX 6900 XT")
+
+
 @given(st.text("[](){}/ -gfxMaxQmobile0123456789GB", max_size=200))
 def test_alternatives_are_few_whatever_the_text(text: str) -> None:
     assert 1 <= len(alternatives(text)) <= 16

@@ -367,8 +367,9 @@ def test_a_slug_means_itself(slug: str) -> None:
     [
         ("flux", ("flux.1-dev", "flux.1-schnell", "flux.2-dev")),
         ("wan 14b", ("wan2.2-t2v-a14b", "wan2.1-t2v-14b")),
-        ("krea", ("krea-2-turbo", "krea-2-raw")),
-        ("sd", ("sd3.5-large", "sd1.5")),
+        ("krea", ("krea-2-turbo", "krea-2-raw", "flux.1-krea-dev")),
+        ("sd", ("sdxl", "sd3.5-large", "sd1.5")),
+        ("stable diffusion", ("sdxl", "sd3.5-medium", "sd1.5")),
     ],
 )
 def test_an_ambiguous_name_lists_what_it_may_mean(typed: str, among: tuple[str, ...]) -> None:

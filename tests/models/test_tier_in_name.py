@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from fitcheck.errors import ModelError, NetworkError, OptionError
+from fitcheck.errors import FileError, ModelError, NetworkError, OptionError
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.models import catalog
 from fitcheck.models.find import find_model, slug_of
@@ -123,3 +125,27 @@ def test_a_check_of_a_kind_judges_each_once() -> None:
     machine = asked_machine("RTX 4070", ram=32 * GIB)
     report = check(catalog.get("qwen3-8b"), machine, Wanted(tiers=("Q4", "Q4_K_M")), advise=False)
     assert sorted(cell.tier.name for cell in report.cells) == ["Q4_0", "Q4_1", "Q4_K_M", "Q4_K_S"]
+
+
+def test_a_link_to_nothing_is_said_to_be_one(tmp_path: Path) -> None:
+    link = tmp_path / "model-Q4_K_M.gguf"
+    link.symlink_to(tmp_path / "blobs" / "gone")
+    with pytest.raises(FileError, match="this link leads to no file"):
+        find_model(str(link))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "unsloth/Qwen3-8B-GGUF",
+        "unsloth/Qwen3-8B-GGUF@main:Qwen3-8B-Q4_K_M.gguf",
+        "https://huggingface.co/unsloth/Qwen3-8B-GGUF",
+        "https://huggingface.co/unsloth/Qwen3-8B-GGUF/blob/main/Qwen3-8B-Q4_K_M.gguf",
+    ],
+)
+def test_a_repository_that_cannot_be_read_names_the_catalogs_model(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(NetworkError, match=r"The catalog answers without it: `fitcheck check qwen3-8b`"):
+        find_model(place, offline=True)

@@ -13,7 +13,7 @@ from fitcheck.hardware.budget import ram_budget, visible_total
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Budget, Machine, machine_for
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
-from fitcheck.memory.weighing import Constraint, Verdict, weigh
+from fitcheck.memory.weighing import Constraint, Verdict, weigh, weigh_host
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Change, Runtime, Support, Wanted
@@ -23,7 +23,7 @@ from fitcheck.runtimes.sensenova.runtime import RUNTIME
 from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, upstream
 from fitcheck.units import GIB, MIB, Interval
 from fitcheck.verdict.cell import Flip
-from fitcheck.verdict.changes import smallest_change
+from fitcheck.verdict.changes import more_memory, smallest_change
 from fitcheck.verdict.judge import judge, judged
 
 
@@ -317,9 +317,16 @@ def test_what_is_left_once_there_is_enough_of_what_is_short_is_the_worst_of_the_
 
 
 def test_system_memory_that_is_there_is_not_offered_again() -> None:
-    """Other programs hold most of 32 GB: what to buy is more than that."""
+    """Other programs hold most of 32 GB: they are closed first, and what to buy is more than that."""
     one = with_free(asked("RTX 4090"), 20)
     one = replace(one, machine=replace(one.machine, ram_total=32 * GIB, ram_available=10 * GIB))
     flip = flipped(on_card(4, host=20), one)
     assert flip is not None
-    assert flip.change == "48 GB of system memory"
+    assert flip.change == "close what holds 19.0 GiB of system memory"
+    assert next(more_memory(one)).words == "48 GB of system memory"
+
+
+@pytest.mark.parametrize(("low", "sure"), [(10, False), (16, True)])
+def test_no_is_sure_where_not_even_the_least_goes_into_the_most(low: int, sure: bool) -> None:
+    margin = weigh_host(HostMemory(0, 0, 0, Interval(low, 20, 30)), Interval(5, 10, 15))
+    assert (margin.verdict, margin.sure, margin.left, margin.worst) == (Verdict.NO, sure, -10, -25)

@@ -46,9 +46,9 @@ class LlamaOptions:
     ``flash_attention`` None is llama.cpp's ``auto`` (on where the card can). ``program`` is "server" (llama-server and
     llama-cli of late), "bench" (llama-bench, which computes logits for no row it does not need but reserves for all)
     or "library" (llama-cpp-python, embeddings). ``latent_mode`` is ik_llama.cpp's ``-mla``. ``alignment`` in bytes is
-    the card's buffer alignment. ``projector`` False leaves the one beside the model out. With
-    ``split_mode`` "none" the card ``main_gpu`` is the only one; "row" and "tensor" share each matrix. ``workers``
-    are addresses of RPC servers, whose cards are the first ones.
+    the card's buffer alignment. ``projector`` False leaves the one beside the model out,
+    ``projector_on_host`` keeps it off the cards. With ``split_mode`` "none" the card ``main_gpu`` is the only one;
+    "row" and "tensor" share each matrix. ``workers`` are addresses of RPC servers, whose cards are the first ones.
 
     Fields that begin with ``draft`` are of the second model that drafts: its layers on cards (None for all), the cards
     it may use (None for all, empty for none), its cache's types and, where the build lets one choose, its context (0
@@ -61,6 +61,7 @@ class LlamaOptions:
     overrides: tuple[TensorOverride, ...] = ()
     tensor_split: tuple[float, ...] = ()
     projector: bool = True
+    projector_on_host: bool = False
     speculative: str | None = None
     draft_tokens: int = DRAFT_TOKENS
     draft_layers: int | None = None

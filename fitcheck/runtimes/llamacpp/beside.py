@@ -27,7 +27,8 @@ class Beside:
 
 
 def beside_model(companions: tuple[Companion, ...], options: LlamaOptions, devices: Devices) -> Beside:
-    """A projector lies on the first card whatever lies elsewhere, an adapter beside the layers that it changes."""
+    """A projector lies on the first card whatever lies elsewhere, unless it is kept off cards, an adapter beside the
+    layers that it changes."""
     if not companions:
         return _nothing(devices.cards)
     cards, slack, said = [0] * devices.cards, [0] * devices.cards, []
@@ -50,7 +51,7 @@ def beside_model(companions: tuple[Companion, ...], options: LlamaOptions, devic
         memory = projector_memory(companion, flash=options.flash)
         taken = memory.weights + (memory.compute or 0)
         first = options.main_gpu if options.split_mode == "none" else min(len(options.workers), len(cards) - 1)
-        if cards:
+        if cards and not options.projector_on_host:
             cards[first] += taken
             slack[first] += round((memory.compute or 0) * _slack(companion.kind))
         else:

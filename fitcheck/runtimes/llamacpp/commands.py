@@ -13,8 +13,9 @@ from fitcheck.runtimes.llamacpp.flash import switched
 from fitcheck.runtimes.llamacpp.placement import gpu_layers_flag
 
 
-def server(tier: Tier, options: LlamaOptions, architecture: LanguageArchitecture) -> str:
-    """The ``llama-server`` command line that means the same as ``options`` for such a model."""
+def server(tier: Tier, options: LlamaOptions, architecture: LanguageArchitecture, *, projects: bool = False) -> str:
+    """The ``llama-server`` command line that means the same as ``options`` for such a model; ``projects`` says that a
+    projector goes with it, which its repository holds."""
     layers = architecture.layers
     parts = ["llama-server", _source(tier), f"-c {options.context}", f"-ngl {gpu_layers_flag(options, layers)}"]
     if options.cpu_moe_layers:
@@ -23,7 +24,7 @@ def server(tier: Tier, options: LlamaOptions, architecture: LanguageArchitecture
     parts += _flash(options)
     if architecture.embeds:
         parts.append("--reranking" if architecture.reranks else "--embeddings")
-    parts += _beside(tier, options)
+    parts += _beside(tier, options, projects)
     parts += [text for wanted, text in _switches(options) if wanted]
     return " ".join(parts)
 
@@ -39,13 +40,14 @@ def _flash(options: LlamaOptions) -> list[str]:
 def _source(tier: Tier) -> str:
     if tier.local_path is None and tier.repository and tier.file:
         return f"--hf-repo {shlex.quote(tier.repository)} --hf-file {shlex.quote(tier.file)}"
-    if tier.local_path is None and tier.repository:  # llama-server picks the repository's file of that tier
+    if _fetched(tier):  # the repository's file of that tier
         return f"-hf {shlex.quote(f'{tier.repository}:{tier.name}')}"
     return f"-m {shlex.quote(tier.local_path or tier.file or f'{tier.name}.gguf')}"
 
 
-def _beside(tier: Tier, options: LlamaOptions) -> list[str]:
-    """The files beside the model's. A projector of the same repository is found without a word."""
+def _beside(tier: Tier, options: LlamaOptions, projects: bool) -> list[str]:
+    """The files beside the model's. A projector of the same repository is found without a word, so one that was not
+    counted is left out by name."""
     flags = {"projector": "--mmproj", "adapter": "--lora", "control vector": "--control-vector"}
     found = []
     for one in tier.companions:
@@ -55,7 +57,13 @@ def _beside(tier: Tier, options: LlamaOptions) -> list[str]:
             found.append("--no-mmproj")
         elif one.path is not None or one.role != "projector":
             found.append(f"{flags[one.role]} {shlex.quote(one.path or one.file)}")
-    return found
+    counted = any(one.role == "projector" for one in tier.companions)
+    return found if counted or not (projects and _fetched(tier)) else [*found, "--no-mmproj"]
+
+
+def _fetched(tier: Tier) -> bool:
+    """Whether llama-server chooses the files of a repository itself (``-hf``)."""
+    return tier.local_path is None and tier.repository is not None and not tier.file
 
 
 def _draft(draft: Companion, options: LlamaOptions) -> list[str]:
@@ -99,6 +107,7 @@ def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
         (bool(options.overrides), f"-ot {shlex.quote(override_text(options.overrides))}"),
         (any(options.tensor_split), "-ts " + ",".join(f"{share:g}" for share in options.tensor_split)),
         (options.cache_ram is not None, f"-cram {options.cache_ram}"),
+        (options.projector_on_host and options.projector, "--no-mmproj-offload"),
         (options.full_sliding_cache, "--swa-full"),
         (options.cache_on_host, "--no-kv-offload"),
         (not options.mmap, "--no-mmap"),

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from fitcheck.data_files import load
 from fitcheck.errors import InputError
+from fitcheck.hardware.budget import budgets_of
 from fitcheck.memory.weighing import Verdict
-from fitcheck.models.families.language.known_models import first_released, known_language_models, language_entry
+from fitcheck.models.families.language.known_models import (
+    first_released,
+    known_language_models,
+    language_entry,
+    takes_projector,
+)
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.level import level_of
 from fitcheck.runtimes.llamacpp.arguments import MTP, LlamaOptions
+from fitcheck.runtimes.llamacpp.beside import PROJECTOR
 from fitcheck.runtimes.llamacpp.drafting import draft_among
 from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of
 from fitcheck.runtimes.llamacpp.longest import CONTEXT_STEP
@@ -19,7 +27,7 @@ from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, hos
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION
 from fitcheck.runtimes.options import LONGEST, read
 from fitcheck.speed.duration import Duration
-from fitcheck.units import format_gib
+from fitcheck.units import MIB, format_gib
 
 
 def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
@@ -31,7 +39,8 @@ def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | No
         *_on_context(runtime, ask, wanted),
         *_on_batches(options, wanted),
         *_on_drafts(ask, options, duration),
-        *_on_kept_prompts(options),
+        *_on_projector(ask, options),
+        *_on_kept_prompts(runtime, ask, options),
         *_on_cards(ask, options),
         *_on_bandwidth(ask, wanted, duration),
     )
@@ -75,11 +84,25 @@ def _on_drafts(ask: Ask, options: LlamaOptions, duration: Duration | None) -> It
     yield from _drafted(ask, options, duration)
 
 
-def _on_kept_prompts(options: LlamaOptions) -> Iterator[str]:
+def _on_projector(ask: Ask, options: LlamaOptions) -> Iterator[str]:
+    beside = any(one.role == PROJECTOR for one in ask.tier.companions)
+    if options.projector and not beside and takes_projector(ask.model.slug):
+        yield "Its mmproj file is not counted, and the command leaves it out; --mmproj FILE counts it."
+
+
+def _on_kept_prompts(runtime: Runtime, ask: Ask, options: LlamaOptions) -> Iterator[str]:
     if options.prompts_kept:
         yield f"Of system memory {format_gib(options.prompts_kept)} is for prompts seen before, once it is full."
     if options.cache_ram == -1:
         yield "Prompts seen before may fill all system memory (--cache-ram -1); nothing of it is counted."
+    if options.cache_ram is None and options.build.has("prompt_cache") and not architecture_of(ask).embeds:
+        kept = load("runtimes.llamacpp", "llamacpp_overhead")["prompt_cache_mib"] * MIB
+        room = budgets_of(ask.machine)[0].ram
+        if room is not None and runtime.footprint(ask).host.total.best + kept > room.best:
+            yield (
+                f"llama-server keeps prompts seen before in system memory, in time up to {format_gib(kept)}: more than "
+                "is left here, and not counted; --cache-ram 1024 keeps less, 0 none."
+            )
 
 
 def _on_cards(ask: Ask, options: LlamaOptions) -> Iterator[str]:
@@ -93,6 +116,11 @@ def _on_cards(ask: Ask, options: LlamaOptions) -> Iterator[str]:
         yield (
             f"All cards work on each layer (--split-mode {options.split_mode}): tokens a second hang on the link "
             "between them and are not modelled; --split-mode layer says those without it."
+        )
+    if len({gpu.card.vendor for gpu in ask.machine.gpus[len(options.workers) :]}) > 1:
+        yield (
+            "Cards of several makers need one build for all of them, as Vulkan's is; tokens a second are those of each "
+            "maker's own."
         )
     if cards > 1 and options.split_mode == "layer":
         yield f"Split over all {cards} cards; the one that is shortest is shown."

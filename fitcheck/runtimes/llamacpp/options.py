@@ -44,7 +44,7 @@ def _cache_types(text: str) -> tuple[str, str]:
     """ "q8_0" for both, or "q8_0,f16" for K and V."""
     types = names(text)
     if not 1 <= len(types) <= 2:
-        raise OptionError(f"--cache-type: {text!r} are too many types; give one, or one each for K,V.")
+        raise OptionError(f"--cache-type: {text!r} is not one type, or one each for K and V; give q8_0 or q8_0,f16.")
     return types[0], types[-1]
 
 
@@ -61,8 +61,12 @@ def _layers(text: str) -> int | None:
 
 
 def _flash(text: str) -> bool | None:
-    """Flash attention as llama.cpp takes it."""
-    found = {"on": True, "1": True, "off": False, "0": False, "auto": None}
+    """Flash attention as llama.cpp takes it (common/arg.cpp: is_truthy, is_falsey, is_autoy)."""
+    on, off = (
+        dict.fromkeys(("on", "enabled", "true", "1"), True),
+        dict.fromkeys(("off", "disabled", "false", "0"), False),
+    )
+    found: dict[str, bool | None] = {**on, **off, "auto": None, "-1": None}
     if text.strip().lower() not in found:
         raise OptionError(f"--flash-attn: {text[:40]!r} is no setting; choose on, off or auto.")
     return found[text.strip().lower()]
@@ -158,6 +162,7 @@ class TextOptions:
     build: Build | None = option(None, "Build: b9272, 2026-03 or ik_llama.cpp; default: newest.", parse=parse_build)
     mmproj: str | None = option(None, "Projector file, instead of the one beside the model.", role="projector")
     no_mmproj: bool | None = option(None, "Leave the projector out.", type=bool)
+    no_mmproj_offload: bool | None = option(None, "Keep the projector in system memory.", type=bool)
     lora: str | None = option(None, "Adapter file (LoRA).", role="adapter")
     control_vector: str | None = option(None, "Control vector file.", role="control vector")
     spec_type: str | None = option(
@@ -237,6 +242,7 @@ class TextOptions:
             cache_ram=self.cache_ram,
             build=build,
             projector=not self.no_mmproj,
+            projector_on_host=bool(self.no_mmproj_offload),
             speculative=DRAFT if self.model_draft is not None else self.spec_type,
             draft_tokens=DRAFT_TOKENS if self.spec_draft_n_max is None else self.spec_draft_n_max,
             draft_layers=self.gpu_layers_draft,

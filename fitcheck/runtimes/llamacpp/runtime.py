@@ -12,6 +12,7 @@ from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.known_models import takes_projector
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
@@ -20,6 +21,7 @@ from fitcheck.runtimes.base import CARD, Ask, Change, Default, Outlook, Runtime,
 from fitcheck.runtimes.figures import Figure
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded_options
+from fitcheck.runtimes.llamacpp.adapters import check_adapters
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.builds import FORK
@@ -103,6 +105,7 @@ class LlamaCpp(Runtime):
     ) -> PlacementSearch:
         architecture = tier.architecture or model.architecture
         assert isinstance(architecture, LanguageArchitecture)
+        check_adapters(tier, architecture)
         workload = asked.workload(asked.context_of(architecture), embeds=architecture.embeds)
         return PlacementSearch(self, model, tier, machine, asked, workload, wanted.floor(workload.task).min_speed)
 
@@ -215,7 +218,8 @@ class LlamaCpp(Runtime):
         """How to run llama-server with these options, and first how to make the file where nobody publishes it."""
         options = arguments_of(ask.placement, ask.workload)
         workers = dict.fromkeys(commands.worker(one) for one in options.workers)
-        run = (*workers, commands.server(ask.tier, options, architecture_of(ask)))
+        projects = takes_projector(ask.model.slug)
+        run = (*workers, commands.server(ask.tier, options, architecture_of(ask), projects=projects))
         return run if ask.tier.published else (*commands.convert(ask.model, ask.tier), *run)
 
     def details(self, ask: Ask, footprint: Footprint) -> dict[str, Any]:

@@ -105,6 +105,15 @@ def test_a_projector_in_the_folder_is_counted_and_in_the_command(folder: Path) -
     assert "--no-mmproj" in shlex.split(without.commands[-1])
 
 
+def test_a_projector_can_be_kept_off_the_card(folder: Path) -> None:
+    usual, kept = check(folder), check(folder, no_mmproj_offload=True)
+    assert beside(kept) == 0
+    assert kept.footprint.host.total.best - usual.footprint.host.total.best == beside(usual)
+    assert "--no-mmproj-offload" in shlex.split(kept.commands[-1])
+    assert "--no-mmproj-offload" not in shlex.split(usual.commands[-1])
+    assert "--no-mmproj-offload" not in check(folder, no_mmproj=True, no_mmproj_offload=True).commands[-1]
+
+
 def test_a_file_alone_has_the_projector_that_is_given(folder: Path) -> None:
     model, projector = folder / "model-F16.gguf", folder / "mmproj-model-F16.gguf"
     assert beside(check(model)) == 0
@@ -114,6 +123,19 @@ def test_a_file_alone_has_the_projector_that_is_given(folder: Path) -> None:
 def test_a_model_by_name_takes_a_projector_too(folder: Path) -> None:
     report = fitcheck.check("gemma-3-27b", "RTX 4090", tier="Q4_0", mmproj=str(folder / "mmproj-model-F16.gguf"))
     assert beside(report.best) > weight(projector_rows())
+    assert "--no-mmproj" not in report.best.commands[-1]
+    assert not any("mmproj file is not counted" in note for note in report.notes)
+
+
+def test_a_projector_that_was_not_counted_is_left_out_of_the_command() -> None:
+    """``llama-server -hf`` fetches the repository's mmproj file and loads it, unless told."""
+    report = fitcheck.check("gemma-3-27b", "RTX 4090", tier="Q4_0")
+    assert shlex.split(report.best.commands[-1])[-1] == "--no-mmproj"
+    assert any("mmproj file is not counted" in note for note in report.notes)
+    told = fitcheck.check("gemma-3-27b", "RTX 4090", tier="Q4_0", no_mmproj=True)
+    assert told.best.commands == report.best.commands
+    assert not any("mmproj file is not counted" in note for note in told.notes)
+    assert "--no-mmproj" not in fitcheck.check("qwen3-8b", "RTX 4090", tier="Q4_0").best.commands[-1]
 
 
 def test_what_is_no_projector_is_refused(folder: Path) -> None:
@@ -140,6 +162,23 @@ def test_an_adapter_lies_beside_the_layers_that_it_changes(folder: Path, tmp_pat
     assert "--lora" in shlex.split(cell.commands[-1])
     half = check(folder / "model-F16.gguf", lora=str(place), ngl=2)  # the head and the last layer
     assert beside(half) == weight(rows) // 2
+
+
+def test_an_adapter_of_the_head_lies_where_the_head_does(folder: Path, tmp_path: Path) -> None:
+    """With one layer on the card that is the head, since December 2025; the first layers are on the host."""
+    rows: Rows = [("output.weight.lora_a", (64, 512), "F16"), ("output.weight.lora_b", (1024, 64), "F16")]
+    pairs = [pair("general.architecture", STRING, "llama"), pair("general.type", STRING, "adapter")]
+    place = gguf(pairs, rows).write(tmp_path / "head.gguf")
+    assert beside(check(folder / "model-F16.gguf", lora=str(place), ngl=1)) == weight(rows)
+    assert beside(check(folder / "model-F16.gguf", lora=str(place), ngl=0)) == 0
+
+
+def test_a_projector_lies_on_the_first_card_of_this_machine(folder: Path) -> None:
+    """Workers come before it among the cards, and hold layers alone."""
+    layout = check(folder, rpc="box:24GB").footprint.layout
+    assert isinstance(layout, LlamaEstimate)
+    worker, own = (card.beside for card in layout.cards)
+    assert (worker, own) == (0, beside(check(folder)))
 
 
 def companion(kind: str = "gemma3", **changes: int) -> Companion:

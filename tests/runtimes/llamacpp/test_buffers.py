@@ -99,6 +99,16 @@ def test_layers_split_over_cards_by_free_memory_or_as_told() -> None:
     assert [even.layers.count(card) for card in (0, 1)] == [17, 15]
     told = layer_devices(LLAMA, LlamaOptions(tensor_split=(3, 1)), [8 * GIB, 8 * GIB])
     assert told.layers.count(0) > 2 * told.layers.count(1)
+    free = [6 * GIB, 2 * GIB]
+    assert layer_devices(LLAMA, LlamaOptions(tensor_split=(0, 0)), free) == layer_devices(LLAMA, LlamaOptions(), free)
+
+
+@pytest.mark.parametrize("card", [0, 1])
+def test_without_a_split_all_lies_on_the_main_card(card: int) -> None:
+    found = estimate(LLAMA, TABLE, LlamaOptions(split_mode="none", main_gpu=card), vram=[8 * GIB, 24 * GIB])
+    used, idle = found.cards[card], found.cards[1 - card]
+    assert used.weights > 4 * GIB
+    assert (idle.weights, idle.kv_cache) == (0, 0)
 
 
 def test_experts_on_the_host_leave_the_card_and_need_room_for_one() -> None:

@@ -97,6 +97,24 @@ def test_without_a_word_it_goes_to_where_the_model_leaves_most() -> None:
     assert (counts[0] > counts[1]) == (left[0] > left[1])
 
 
+def test_of_equal_cards_it_goes_to_the_one_that_the_model_leaves() -> None:
+    """Experts of the first card's layers lie on the host, those of the second do not."""
+    found = fitcheck.check(
+        "qwen3-30b-a3b",
+        ["RTX 3090", "RTX 3090"],
+        display=False,
+        ram=64 * GIB,
+        tier="Q4_K_M",
+        n_cpu_moe=24,
+        ngl=99,
+        model_draft="qwen3-0.6b:Q8_0",
+    )
+    draft = laid_out(found).draft
+    assert draft is not None
+    first, second = (draft.devices.layers.count(card) for card in (0, 1))
+    assert first > 1.3 * second > 0
+
+
 def test_layers_of_the_model_give_way_to_it() -> None:
     """The card is 24 GB: with a cache of 16 bits the model alone fits whole, and with a draft it does not."""
     asked = {"ctx": 4096, "cache_type": "f16"}

@@ -77,6 +77,36 @@ def test_prompts_that_are_kept_count_as_system_memory() -> None:
         LlamaOptions(cache_ram=-2)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"ram": 8 * GIB}, True),
+        ({"ram": 64 * GIB}, False),
+        ({"ram": 8 * GIB, "cache_ram": 0}, False),
+        ({"ram": 8 * GIB, "build": "2025-09"}, False),
+    ],
+)
+def test_prompts_that_the_server_keeps_by_itself_are_said_where_there_is_no_room(
+    asked: dict[str, Any], said: bool
+) -> None:
+    report = fitcheck.check("qwen3-8b", "RTX 4090", tier="Q4_K_M", **asked)
+    assert any("in time up to 8.0 GiB" in note for note in report.notes) is said
+
+
+@pytest.mark.parametrize(
+    ("typed", "flash"), [("on", True), ("enabled", True), ("TRUE", True), ("1", True), ("off", False), ("false", False)]
+)
+def test_flash_attention_is_said_as_llama_cpp_takes_it(typed: str, flash: bool) -> None:
+    assert laid_out(flash_attn=typed, ctx=8192) == laid_out(flash_attn="on" if flash else "off", ctx=8192)
+    assert laid_out(flash_attn="-1", ctx=8192) == laid_out(ctx=8192)
+
+
+@pytest.mark.parametrize("typed", ["", "f16,f16,f16", ","])
+def test_cache_types_are_one_or_two(typed: str) -> None:
+    with pytest.raises(OptionError, match="is not one type, or one each for K and V"):
+        laid_out(cache_type=typed)
+
+
 @pytest.mark.parametrize(("name", "value"), [("ngl", "many"), ("flash_attn", "maybe"), ("cache_type_k", "q3")])
 def test_what_means_nothing_is_refused(name: str, value: str) -> None:
     with pytest.raises(OptionError, match="--"):

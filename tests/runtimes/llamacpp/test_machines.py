@@ -9,6 +9,7 @@ from fitcheck.errors import CardError
 from fitcheck.hardware.budget import has_many_channels
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.units import GIB
+from fitcheck.verdict.changes import more_memory
 
 
 def test_shared_memory_is_counted_once() -> None:
@@ -89,3 +90,13 @@ def test_more_memory_than_desktop_boards_take_lies_on_more_than_two_channels(car
     assert has_many_channels(report.machine) == server
     usual = "200 GB/s" if server else "60 GB/s"
     assert f"system memory of {usual}" in report.assumed_line
+
+
+@pytest.mark.parametrize(("vram", "kind"), [(8 * GIB, "system"), (None, "shared")])
+def test_memory_beside_a_carve_out_is_the_systems(vram: int | None, kind: str) -> None:
+    """What the firmware set aside does not grow with it; a shared pool does."""
+    ask = fitcheck.check("qwen3-32b", "Strix Halo", ram=8 * GIB, vram=vram, tier="Q4_K_M").best.ask
+    change = next(more_memory(ask))
+    assert change.words == f"16 GB of {kind} memory"
+    assert change.eases is not None
+    assert (Constraint.VRAM in change.eases) is (kind == "shared")

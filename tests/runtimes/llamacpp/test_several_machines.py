@@ -11,9 +11,12 @@ import fitcheck
 from fitcheck.errors import InputError, OptionError
 from fitcheck.models import catalog
 from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.known_models import known_language_model
+from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.builds import parse_build
+from fitcheck.runtimes.llamacpp.tensor_split import SharedStretch
 from fitcheck.runtimes.llamacpp.workers import parse_workers
 from fitcheck.units import GIB, MIB
 from fitcheck.verdict.report import Report
@@ -184,3 +187,33 @@ def test_seconds_are_unknown_for_what_lies_between(cards: list[str], options: di
     report = check(*cards, **options)
     assert report.best.seconds is None
     assert f"Seconds are unknown because {why}." in report.notes
+
+
+@pytest.mark.parametrize(
+    ("cards", "options", "said"),
+    [
+        (["RTX 3090", "RX 7900 XTX"], {}, True),
+        (["RTX 3090", "RTX 3060 12GB"], {}, False),
+        (["RTX 3090"], {"rpc": "RX 7900 XTX"}, False),  # each machine has its own build
+    ],
+)
+def test_cards_of_several_makers_need_one_build(cards: list[str], options: dict[str, Any], said: bool) -> None:
+    report = fitcheck.check("qwen3-8b", cards, ram=32 * GIB, tier="Q4_K_M", **options)
+    assert any("Cards of several makers" in note for note in report.notes) is said
+
+
+def test_rows_are_parted_as_layers_and_head_are() -> None:
+    """17 of 33 on the first card, the head counted; matrices are nearly all of the weights."""
+    architecture = known_language_model("llama-3.1-8b")
+    options = LlamaOptions(split_mode="row", build=parse_build("2025-12"))
+    first, second = (
+        card.weights
+        for card in estimate(architecture, mixture_table(architecture, "Q4_0"), options, vram=[GIB] * 2).cards
+    )
+    assert first / (first + second) == pytest.approx(17 / 33, abs=2e-3)
+
+
+def test_a_part_ends_at_a_whole_piece() -> None:
+    assert SharedStretch(1000, 128).parts((1.0, 1.0), 0) == [384, 616]
+    assert SharedStretch(1000, 128).parts((1.0, 1.0), 1) == [616, 384]
+    assert SharedStretch(1000, 1, times=2).parts((3.0, 1.0), 0) == [1500, 500]

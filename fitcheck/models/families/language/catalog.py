@@ -83,7 +83,7 @@ def _tier(entry: LanguageEntry, architecture: LanguageArchitecture, name: str) -
 def _notes(entry: LanguageEntry) -> list[str]:
     found = ["tiers are llama.cpp's own mixtures; a publisher's file may differ (UD- files do): point fitcheck at it"]
     if entry.projector:
-        found.append("takes images with an mmproj file beside it, which is not counted here")
+        found.append("takes images with an mmproj file beside it")
     if entry.gguf is None:
         found.append("no repository of GGUF files is recorded for it")
     return found

@@ -114,7 +114,8 @@ class Language(Family):
         kind = kind_of_file(header)
         if kind.name not in COMPANIONS:
             return None
-        told = (header.metadata.get(key) for key in ("clip.projector_type", "clip.vision.projector_type"))
+        keys = ("clip.projector_type", "clip.vision.projector_type")
+        told = (header.metadata.get(key) for key in (("general.architecture",) if kind.name == "adapter" else keys))
         return companion_of(header, kind.name, next((one for one in told if isinstance(one, str)), ""), path)
 
     def _files(self, found: Found) -> Model | None:

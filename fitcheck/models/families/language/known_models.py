@@ -68,6 +68,11 @@ def first_released(architecture: str) -> str | None:
     return min((one.released for one in entries if one.architecture == architecture and one.released), default=None)
 
 
+def takes_projector(slug: str) -> bool:
+    """Whether an mmproj file goes with the catalog's model of that short name; ``False`` for what it does not hold."""
+    return slug in _data()["models"] and language_entry(slug).projector
+
+
 @cache
 def language_entry(slug: str) -> LanguageEntry:
     """The catalog's entry of exactly that short name. Raises InputError with the names there are."""
