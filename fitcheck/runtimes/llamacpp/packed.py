@@ -2,9 +2,10 @@
 
 ``data/packed/<shape>.json.gz`` holds, for a shape of the catalog on one card, the segments of every graph that the
 usual question meets: each number of layers on the card, each number of layers whose experts lie on the host, caches in
-16 and 8 bits, the builds that people run. ``<shape>-2.json.gz`` holds the same of two cards with as much memory each,
-which share the layers evenly. Tiers, cards and amounts of memory make no difference to them, and a longer
-context makes some tensors longer, each by so many bytes a cell: within the contexts that were tried it is the same.
+16 and 8 bits, the builds that people run and, in the newest, drafting with the model's own layers.
+``<shape>-2.json.gz`` holds the same of two cards with as much memory each, which share the layers evenly. Tiers, cards
+and amounts of memory make no difference to them, and a longer context makes some tensors longer, each by so many bytes
+a cell: within the contexts that were tried it is the same.
 ``scripts/pack_language_graphs.py`` writes it with the very code that builds graphs when they are asked for, and a test
 holds it to that. A file speaks only while that code and its data are the same to the byte (a checksum is in it), and
 for a shape that is the same in every layer and tensor. Everything else is built when it is asked.
@@ -24,7 +25,7 @@ from fitcheck.data_files import path_of, read_text
 from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import MTP, LlamaOptions
 from fitcheck.runtimes.llamacpp.arrangement import arrangement, graph_key
 from fitcheck.runtimes.llamacpp.builds import builds_in_use, newest_build
 from fitcheck.runtimes.llamacpp.layer_facts import table_facts, tensor_names
@@ -114,13 +115,18 @@ def asked_options(architecture: LanguageArchitecture) -> LlamaOptions:
 
 
 def usual_options(architecture: LanguageArchitecture, context: int) -> Mapping[LlamaOptions, str]:
-    """The options of the usual question at such a context, and how a pack names them."""
+    """The options of the usual question at such a context, and how a pack names them. What drafting with a model's own
+    layers takes besides is told of the newest build."""
     asked = asked_options(architecture).with_(context=context)
-    return {
+    found = {
         asked.with_(cache_type_k=held, cache_type_v=held, build=build): f"{build.day} {held}"
         for build in (newest_build(), *builds_in_use())
         for held in CACHES
     }
+    if architecture.predicting:
+        newest = [one for one in found if one.build == newest_build()]
+        found |= {one.with_(speculative=MTP): f"{found[one]} {MTP}" for one in newest}
+    return found
 
 
 _usual_options = lru_cache(maxsize=1024)(usual_options)
