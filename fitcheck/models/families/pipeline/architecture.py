@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from math import ceil, sqrt
 from typing import Any
 
@@ -44,7 +45,7 @@ class Config(Mapping[str, Any]):
         return f"Config({self._text})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: its hash is kept
 class Component:
     """One part of a pipeline, by the name that model_index.json gives it.
 
@@ -76,6 +77,10 @@ class Component:
     buffers: int = 0
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         # Enough to tell the parts of pipelines apart: they are looked up for stage after stage.
         return hash((self.name, self.cls, self.trace, self.stored))
 
@@ -130,7 +135,7 @@ def _brought(width: int, height: int, area: int, multiple: int) -> tuple[int, in
     return max(1, round(across / multiple)) * multiple, max(1, round(down / multiple)) * multiple
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: its hash is kept
 class PipelineArchitecture:
     """A diffusers pipeline. ``components`` stand in the order in which they run.
 
@@ -192,8 +197,12 @@ class PipelineArchitecture:
     untraced: tuple[tuple[Task, str], ...] = ()
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         # Enough to tell pipelines apart: what follows from one is looked up for cell after cell.
-        return hash((self.pipeline, self.text_tokens, self.components[-1:]))
+        return hash((self.pipeline, self.text_tokens, self.components[-1:], self.tasks))
 
     @property
     def family(self) -> str:
