@@ -40,12 +40,19 @@ def shapes_of(slug: str) -> dict[str, tuple[LanguageArchitecture, TensorTable]]:
     return found
 
 
-def places(architecture: LanguageArchitecture, options: LlamaOptions) -> list[LlamaOptions]:
-    """Every way to share layers with cards, then every way to share experts."""
-    layers = architecture.layers
-    found = [options.with_(gpu_layers=count) for count in range(layers + 2)]
+# options, and the free memory by which cards share the layers
+Place = tuple[LlamaOptions, tuple[int, ...]]
+
+
+def places(architecture: LanguageArchitecture, options: LlamaOptions, cards: int) -> list[Place]:
+    """Every way to share layers with cards, then every way to share experts, then all on two cards unevenly."""
+    layers, even = architecture.layers, (1,) * cards
+    whole = options.with_(gpu_layers=layers + 1)
+    found = [(options.with_(gpu_layers=count), even) for count in range(layers + 2)]
     if architecture.experts:
-        found += [options.with_(gpu_layers=layers + 1, cpu_moe_layers=count) for count in range(1, layers + 1)]
+        found += [(whole.with_(cpu_moe_layers=count), even) for count in range(1, layers + 1)]
+    if cards == 2:
+        found += [(whole, packed.uneven_shares(layers, less)) for less in packed.LESS if 2 * less < layers]
     return found
 
 
@@ -62,10 +69,10 @@ Program = tuple[Segment, ...]
 
 
 def program_of(
-    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, cards: int
+    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, free: tuple[int, ...]
 ) -> tuple[str, Program]:
-    """The segments of a graph on so many cards, and the name of where its layers lie."""
-    devices, caches = layer_devices(architecture, options, (1,) * cards), layer_caches(architecture, options)
+    """The segments of a graph on cards with so much ``free`` memory, and the name of where its layers lie."""
+    devices, caches = layer_devices(architecture, options, free), layer_caches(architecture, options)
     _, found = compute.segmented(architecture, tensors, options, devices, caches, packs=False)
     place = packed.place_name(options, devices)
     assert place is not None
@@ -95,9 +102,9 @@ def same_at(
     lie in a few ways."""
     cases = list(packed.usual_options(architecture, context).items())
     for usual, case in (cases[0], cases[-1]):
-        every = places(architecture, usual)
-        for options in {every[0], every[-1], every[len(every) // 3], every[len(every) // 2]}:
-            place, found = program_of(architecture, tensors, options, cards)
+        every = places(architecture, usual, cards)
+        for options, free in {every[0], every[-1], every[len(every) // 3], every[len(every) // 2]}:
+            place, found = program_of(architecture, tensors, options, free)
             numbers = pack.programs[pack.cases[case][place]]
             if found != tuple(pack.segment(one, options.padded_context)[1] for one in numbers):
                 return False
@@ -136,10 +143,10 @@ def _pack_of(
     cases: dict[str, dict[str, int]] = {}
     for asked, case in packed.usual_options(architecture, usual).items():
         cases[case] = {}
-        for options in places(architecture, asked):
+        for options, free in places(architecture, asked, cards):
             further = options.with_(context=longer)
-            place, one = program_of(architecture, tensors, options, cards)
-            _, other = program_of(architecture, tensors, further, cards)
+            place, one = program_of(architecture, tensors, options, free)
+            _, other = program_of(architecture, tensors, further, free)
             cells = options.padded_context, further.padded_context if longer > usual else options.padded_context + 1
             both = lengthened(one, other, cells)
             if both is None:

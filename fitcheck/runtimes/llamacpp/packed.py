@@ -3,9 +3,10 @@
 ``data/packed/<shape>.json.gz`` holds, for a shape of the catalog on one card, the segments of every graph that the
 usual question meets: each number of layers on the card, each number of layers whose experts lie on the host, caches in
 16 and 8 bits, the builds that people run and, in the newest, drafting with the model's own layers.
-``<shape>-2.json.gz`` holds the same of two cards with as much memory each, which share the layers evenly. Tiers, cards
-and amounts of memory make no difference to them, and a longer context makes some tensors longer, each by so many bytes
-a cell: within the contexts that were tried it is the same.
+``<shape>-2.json.gz`` holds the same of two cards with as much memory each, which share the layers evenly, and of all
+layers on them also where a screen leaves the first one a layer or two less. Tiers, cards and amounts of memory make no
+difference to them, and a longer context makes some tensors longer, each by so many bytes a cell: within the contexts
+that were tried it is the same.
 ``scripts/pack_language_graphs.py`` writes it with the very code that builds graphs when they are asked for, and a test
 holds it to that. A file speaks only while that code and its data are the same to the byte (a checksum is in it), and
 for a shape that is the same in every layer and tensor. Everything else is built when it is asked.
@@ -36,6 +37,7 @@ from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, layer_dev
 ROOM, FOLDER = "runtimes.llamacpp", "packed"
 CACHES = ("f16", "q8_0")
 CARDS = (1, 2)  # more of them have few machines
+LESS = (1, 2)  # layers that a screen on the first of two cards leaves it less where all lie on them
 # everything that a graph's segments were worked out with; a test holds that nothing is left out
 MODULES = (
     "altup",
@@ -138,8 +140,26 @@ def place_name(options: LlamaOptions, devices: Devices) -> str | None:
     if devices.cards not in CARDS:
         return None
     if not options.cpu_moe_layers:
-        return str(len(devices.layers) - devices.layers.count(HOST) + (devices.output != HOST))
+        less = _less(devices)
+        on_cards = str(len(devices.layers) - devices.layers.count(HOST) + (devices.output != HOST))
+        return f"{on_cards} less {less}" if less else on_cards
     return f"experts {options.cpu_moe_layers}" if devices.full_offload else None
+
+
+def _less(devices: Devices) -> int:
+    """How many layers less than an even share the first of two cards has that hold all; 0 where a pack names that by
+    the even share."""
+    if devices.cards != 2 or not devices.full_offload:
+        return 0
+    less = -(-(len(devices.layers) + 1) // 2) - devices.layers.count(0)
+    return less if less in LESS else 0
+
+
+def uneven_shares(layers: int, less: int) -> tuple[int, int]:
+    """Free memory of two cards of which the first one gets so many ``layers`` and the output less than an even
+    share."""
+    first = -(-(layers + 1) // 2) - less
+    return 2 * first - 1, 2 * (layers + 1 - first) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +212,9 @@ def _is_shared_evenly(
     architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices, segments: int
 ) -> bool:
     """Whether cards share the layers as those of a pack do, or differ from them only in how often layers repeat those
-    that the graph of so many ``segments`` has: a screen on one card leaves it a layer less."""
+    that the graph of so many ``segments`` has."""
+    if not options.cpu_moe_layers and _less(devices):
+        return True
     even = layer_devices(architecture, options, (1,) * devices.cards)
     if devices == even:
         return True

@@ -82,6 +82,25 @@ def test_a_pack_speaks_for_an_uneven_split_where_the_graph_built_anew_says_the_s
     assert spoke
 
 
+@pytest.mark.parametrize("slug", SAMPLE)
+def test_all_on_two_cards_of_which_one_has_a_layer_or_two_less_is_packed(slug: str) -> None:
+    architecture, tensors = shape_of(slug)
+    options = packed.asked_options(architecture).with_(gpu_layers=architecture.layers + 1)
+    even = layer_devices(architecture, options, (1, 1)).layers.count(0)
+    for less in packed.LESS:
+        devices = layer_devices(architecture, options, packed.uneven_shares(architecture.layers, less))
+        assert devices.layers.count(0) == even - less
+        assert packed.place_name(options, devices) == f"{architecture.layers + 1} less {less}"
+        found = packed.known_segments(architecture, tensors, options, devices)
+        arranged, caches = arrangement(architecture, tensors, options, devices), layer_caches(architecture, options)
+        live = reservation.worked_out(architecture, tensors, options, devices, caches, arranged)
+        if live is None:  # nothing repeats there: every layer is packed
+            live = reservation.worked_out(architecture, tensors, options, devices, caches, arranged.of_all)
+        assert found is not None
+        assert live is not None
+        assert [segment for _, segment, _ in found] == [segment for _, segment, _ in live]
+
+
 def test_more_cards_and_none_have_no_pack() -> None:
     architecture, tensors = shape_of("llama-3.1-8b")
     options = packed.asked_options(architecture).with_(gpu_layers=architecture.layers // 2)
