@@ -2,9 +2,9 @@
 
 Writes ``fitcheck/runtimes/llamacpp/data/packed/``, a file a shape of the catalog (names of models narrow that down):
 the segments of each graph with caches in 16 and 8 bits, in each build that people run, for every number of layers on
-one card and of layers whose experts lie on the host, and over which contexts it is the same. All of it is worked out by
-the estimator itself. ``--check`` compares instead, and exits with 1 where a file differs. Ten minutes of two
-cores, no extra.
+one card or on two and of layers whose experts lie on the host, and over which contexts it is the same. All of it is
+worked out by the estimator itself. ``--check`` compares instead, and exits with 1 where a file differs. Half an hour of
+two cores, no extra.
 """
 
 from __future__ import annotations
@@ -40,12 +40,19 @@ def shapes_of(slug: str) -> dict[str, tuple[LanguageArchitecture, TensorTable]]:
     return found
 
 
-def places(architecture: LanguageArchitecture, options: LlamaOptions) -> list[LlamaOptions]:
-    """Every way to share layers with one card, then every way to share experts."""
-    layers = architecture.layers
-    found = [options.with_(gpu_layers=count) for count in range(layers + 2)]
+# options, and the free memory by which cards share the layers
+Place = tuple[LlamaOptions, tuple[int, ...]]
+
+
+def places(architecture: LanguageArchitecture, options: LlamaOptions, cards: int) -> list[Place]:
+    """Every way to share layers with cards, then every way to share experts, then all on two cards unevenly."""
+    layers, even = architecture.layers, (1,) * cards
+    whole = options.with_(gpu_layers=layers + 1)
+    found = [(options.with_(gpu_layers=count), even) for count in range(layers + 2)]
     if architecture.experts:
-        found += [options.with_(gpu_layers=layers + 1, cpu_moe_layers=count) for count in range(1, layers + 1)]
+        found += [(whole.with_(cpu_moe_layers=count), even) for count in range(1, layers + 1)]
+    if cards == 2:
+        found += [(whole, packed.uneven_shares(layers, less)) for less in packed.LESS if 2 * less < layers]
     return found
 
 
@@ -61,9 +68,11 @@ class Numbers(dict[Any, int]):
 Program = tuple[Segment, ...]
 
 
-def program_of(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions) -> tuple[str, Program]:
-    """The segments of a graph, and the name of where its layers lie."""
-    devices, caches = layer_devices(architecture, options, (1,)), layer_caches(architecture, options)
+def program_of(
+    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, free: tuple[int, ...]
+) -> tuple[str, Program]:
+    """The segments of a graph on cards with so much ``free`` memory, and the name of where its layers lie."""
+    devices, caches = layer_devices(architecture, options, free), layer_caches(architecture, options)
     _, found = compute.segmented(architecture, tensors, options, devices, caches, packs=False)
     place = packed.place_name(options, devices)
     assert place is not None
@@ -86,38 +95,40 @@ def lengthened(one: Program, other: Program, cells: tuple[int, int]) -> list[lis
     return found
 
 
-def same_at(architecture: LanguageArchitecture, tensors: TensorTable, context: int, pack: packed.Pack) -> bool:
+def same_at(
+    architecture: LanguageArchitecture, tensors: TensorTable, context: int, cards: int, pack: packed.Pack
+) -> bool:
     """Whether a pack says of such a context what a graph built anew does, in the first case and the last, where layers
     lie in a few ways."""
     cases = list(packed.usual_options(architecture, context).items())
     for usual, case in (cases[0], cases[-1]):
-        every = places(architecture, usual)
-        for options in {every[0], every[-1], every[len(every) // 3], every[len(every) // 2]}:
-            place, found = program_of(architecture, tensors, options)
+        every = places(architecture, usual, cards)
+        for options, free in {every[0], every[-1], every[len(every) // 3], every[len(every) // 2]}:
+            place, found = program_of(architecture, tensors, options, free)
             numbers = pack.programs[pack.cases[case][place]]
             if found != tuple(pack.segment(one, options.padded_context)[1] for one in numbers):
                 return False
     return True
 
 
-def pack_of(architecture: LanguageArchitecture, tensors: TensorTable) -> dict[str, Any]:
-    """What the file of a shape says: of contexts from the shortest to the longest that do the same as the usual one,
-    of that one alone where not even twice as long a one does."""
+def pack_of(architecture: LanguageArchitecture, tensors: TensorTable, cards: int) -> dict[str, Any]:
+    """What the file of a shape on so many cards says: of contexts from the shortest to the longest that do the same as
+    the usual one, of that one alone where not even twice as long a one does."""
     usual = packed.asked_options(architecture).context
     for longer in (2 * usual, usual):
-        found = _pack_of(architecture, tensors, usual, longer)
+        found = _pack_of(architecture, tensors, cards, usual, longer)
         if found is not None:
             break
     assert found is not None
     pack = packed.Pack((0, 0), found["steps"], found["segments"], found["programs"], found["cases"], {})
     if longer > usual:
         for context in (usual // 2, usual // 4):
-            if context >= LEAST_CONTEXT and same_at(architecture, tensors, context, pack):
+            if context >= LEAST_CONTEXT and same_at(architecture, tensors, context, cards, pack):
                 found["contexts"][0] = context
             else:
                 break
         for context in (4 * usual, 16 * usual):
-            if same_at(architecture, tensors, context, pack):
+            if same_at(architecture, tensors, context, cards, pack):
                 found["contexts"][1] = context
             else:
                 break
@@ -126,16 +137,16 @@ def pack_of(architecture: LanguageArchitecture, tensors: TensorTable) -> dict[st
 
 
 def _pack_of(
-    architecture: LanguageArchitecture, tensors: TensorTable, usual: int, longer: int
+    architecture: LanguageArchitecture, tensors: TensorTable, cards: int, usual: int, longer: int
 ) -> dict[str, Any] | None:
     steps, segments, programs = Numbers(), Numbers(), Numbers()
     cases: dict[str, dict[str, int]] = {}
     for asked, case in packed.usual_options(architecture, usual).items():
         cases[case] = {}
-        for options in places(architecture, asked):
+        for options, free in places(architecture, asked, cards):
             further = options.with_(context=longer)
-            place, one = program_of(architecture, tensors, options)
-            _, other = program_of(architecture, tensors, further)
+            place, one = program_of(architecture, tensors, options, free)
+            _, other = program_of(architecture, tensors, further, free)
             cells = options.padded_context, further.padded_context if longer > usual else options.padded_context + 1
             both = lengthened(one, other, cells)
             if both is None:
@@ -159,8 +170,11 @@ def _pack_of(
 def packs_of(slug: str) -> dict[str, bytes]:
     """The files of a model by their names; the same packs give the same bytes."""
     return {
-        f"{name}.json.gz": gzip.compress(json.dumps(pack_of(*shape), separators=(",", ":")).encode(), 9, mtime=0)
+        f"{packed.pack_name(name, cards)}.json.gz": gzip.compress(
+            json.dumps(pack_of(*shape, cards), separators=(",", ":")).encode(), 9, mtime=0
+        )
         for name, shape in shapes_of(slug).items()
+        for cards in packed.CARDS
     }
 
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from fitcheck.cli.consoles import bare_table, console
+from fitcheck.cli.consoles import PlainLines, bare_table, console, lines_to
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
@@ -18,6 +14,11 @@ from fitcheck.units import format_span, format_speeds, format_time_span, format_
 from fitcheck.verdict.cell import Cell, Flip
 from fitcheck.verdict.coarseness import quality_words
 from fitcheck.verdict.report import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
 _FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB")
@@ -123,9 +124,12 @@ def emit(report: Report, style: str) -> None:
         for line in filter(None, (quality_line(report), report.software_line)):
             print(f"\n{line}")
         return
-    out = console()
+    out = lines_to()
     say(out, report)
-    out.print(_fitting(out, report))
+    if isinstance(out, PlainLines):
+        out.print(_in_columns(report))
+    else:
+        out.print(_fitting(out, report))
     for line in filter(None, (quality_line(report), report.software_line)):
         out.print(line)
     for command in report.best.commands:
@@ -133,7 +137,7 @@ def emit(report: Report, style: str) -> None:
     narrate(report)
 
 
-def say(out: Console, report: Report) -> None:
+def say(out: Console | PlainLines, report: Report) -> None:
     """The answer, and under it what would change it and what it assumes."""
     out.print(report.answer, style="bold")
     for line in _under(report):
@@ -155,7 +159,7 @@ def _under(report: Report) -> list[str]:
 def _fitting(out: Console, report: Report) -> Table | Text:
     """The table with all that this terminal has room for, and no cell cut: a narrow one goes without the intervals."""
     names, rows = columns(report), [row(report, cell) for cell in report.cells]
-    widths = [max(map(cell_len, texts)) for texts in zip(names, *rows, strict=True)]
+    widths = _widths(names, rows)
     if sum(widths) + _GAP * (len(widths) - 1) <= out.width:
         return _in_lines(report, [names, *rows], widths, coloured=out.color_system is not None)
     wide = _table(report, names, rows)
@@ -180,12 +184,47 @@ def _fitting(out: Console, report: Report) -> Table | Text:
     return found
 
 
+def _in_columns(report: Report) -> str:
+    """The table where nothing wraps and nobody sees styles, as rich would lay it out."""
+    names, rows = columns(report), [row(report, cell) for cell in report.cells]
+    return _joined(_laid([names, *rows], _widths(names, rows)))
+
+
+def _laid(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> list[list[str]]:
+    """The cells of all rows, of which the first has the columns' names, as wide as their columns."""
+    return [[_padded(*cell) for cell in zip(rows[0], texts, widths, strict=True)] for texts in rows]
+
+
+def _joined(laid: Sequence[Sequence[str]]) -> str:
+    return "\n".join((" " * _GAP).join(cells) for cells in laid)
+
+
+def _widths(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(_width, texts)) for texts in zip(names, *rows, strict=True)]
+
+
+def _width(text: str) -> int:
+    """Letters that a terminal takes for it, of which some scripts have two."""
+    plain = text.translate(_NARROW_SIGNS)
+    if plain.isascii() and plain.isprintable():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+# signs of our own that take one letter
+_NARROW_SIGNS = str.maketrans("–×·…", "----")
+
+
 def _in_lines(report: Report, rows: Sequence[Sequence[str]], widths: Sequence[int], *, coloured: bool) -> Text:
     """The table where nothing wraps, as rich would lay it out: cell by cell that takes a tenth of the whole answer, and
     so do styles where nobody sees them."""
-    laid = [[_padded(*cell) for cell in zip(rows[0], texts, widths, strict=True)] for texts in rows]
+    from rich.text import Text
+
+    laid = _laid(rows, widths)
     if not coloured:
-        return Text("\n".join((" " * _GAP).join(cells) for cells in laid), no_wrap=True)
+        return Text(_joined(laid), no_wrap=True)
     found = Text(no_wrap=True)
     for position, cells in enumerate(laid):
         styles = [""] * len(cells) if position else ["bold"] * len(cells)
@@ -199,7 +238,7 @@ def _in_lines(report: Report, rows: Sequence[Sequence[str]], widths: Sequence[in
 
 def _padded(name: str, text: str, width: int) -> str:
     """A cell of the column of that ``name``, as wide as the column."""
-    blank = " " * (width - cell_len(text))
+    blank = " " * (width - _width(text))
     return blank + text if name in _NUMERIC else text + blank
 
 
@@ -224,11 +263,13 @@ def _short(cell: Cell) -> dict[str, str]:
 
 
 def _table(report: Report, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.text import Text
+
     table = bare_table()
     for position, name in enumerate(names):
         numeric, wraps = name in _NUMERIC, name == _LAST[-1]
         texts = [*name.splitlines(), *(cells[position] for cells in rows)]
-        longest = max(map(cell_len, " ".join(texts).split() if wraps else texts))
+        longest = max(map(_width, " ".join(texts).split() if wraps else texts))
         table.add_column(name, justify="right" if numeric else "left", no_wrap=not wraps, min_width=longest)
     for cell, cells in zip(report.cells, rows, strict=True):
         shown = [Text(text) for text in cells]
@@ -239,7 +280,7 @@ def _table(report: Report, names: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 def narrate(report: Report) -> None:
     """What the numbers rest on, on stderr."""
-    err = console(stderr=True)
+    err = lines_to(stderr=True)
     work = report.workload
     size = f" {work.width}x{work.height}, {work.steps} steps, cfg {work.cfg:g};"
     if work.task is Task.VQA:

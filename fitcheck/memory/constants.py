@@ -7,6 +7,7 @@ from functools import cache
 from fitcheck.data_files import load
 
 
+@cache
 def cublas_workspace(compute_capability: tuple[int, int] | None) -> int:
     """Bytes that PyTorch keeps for cuBLAS on a card of that compute capability."""
     table = load("memory", "cublas")["workspace"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from fitcheck.data_files import load
 from fitcheck.units import Interval
 
 
+@cache
 def context(compute_capability: tuple[int, int] | None, *, second_stream: bool, nvidia: bool = True) -> Interval[int]:
     """CUDA context, modules and libraries after the first matrix product; a second stream adds its own. What other
     vendors' runtimes take is not known and as wide as that."""

@@ -46,7 +46,7 @@ def known(slug: str) -> Model | None:
     listed = registry.of_slug(name)
     if listed is not None:
         return listed.get(name)
-    return next((family.get(name) for family in registry.each() if name in family.slugs()), None)
+    return next((family.get(name) for family in registry.unlisted() if name in family.slugs()), None)
 
 
 @cache

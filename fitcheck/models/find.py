@@ -161,7 +161,7 @@ def slug_of(text: str) -> str:
 
 def _named(text: str) -> Model | None:
     """The catalog model that a person means by ``text``. Raises ModelError when it could be several."""
-    return next((model for family in registry.every() if (model := family.named(text)) is not None), None)
+    return next((model for family in registry.each() if (model := family.named(text)) is not None), None)
 
 
 def _with_tier(target: str) -> tuple[Model, tuple[Tier, ...]] | None:
@@ -177,20 +177,25 @@ def _with_tier(target: str) -> tuple[Model, tuple[Tier, ...]] | None:
 
 def _is_place(target: str) -> bool:
     """Whether ``target`` is a path that exists, written as a path, a hub name or an address."""
-    from fitcheck.models.hub import parse_hub_name
-
     if target.startswith(("http://", "https://", ".", "/", "~")) or "\\" in target or not target.isprintable():
         return True
     with suppress(OSError, RuntimeError, ValueError):
         if Path(target).expanduser().exists():
             return True
-    return target.lower().endswith((".gguf", ".safetensors")) or parse_hub_name(target) is not None
+    return target.lower().endswith((".gguf", ".safetensors")) or _is_hub_name(target)
+
+
+def _is_hub_name(target: str) -> bool:
+    """Raises ModelError for a repository with an unusable revision or file."""
+    if "/" not in target:  # what reads from a hub takes longer to import than a name to find
+        return False
+    from fitcheck.models.hub import parse_hub_name
+
+    return parse_hub_name(target) is not None
 
 
 def _refuse_what_names_nothing(target: str) -> None:
     """A word that is neither a path nor a hub name is most often a slip; say what it may have been meant to be."""
-    from fitcheck.models.hub import parse_hub_name
-
     if not target.strip() or not target.isprintable() or target.startswith(("http://", "https://")):
         return
     with suppress(OSError, RuntimeError, ValueError):
@@ -199,7 +204,7 @@ def _refuse_what_names_nothing(target: str) -> None:
         if Path(target).expanduser().is_symlink():  # as a cache of the hub keeps when its files go
             raise FileError(f"{target}: this link leads to no file; fetch the file again, or name where it lies now.")
         is_path = target.startswith((".", "/", "~")) or "\\" in target
-        if not is_path and parse_hub_name(target) is not None:
+        if not is_path and _is_hub_name(target):
             return
         near = [name for family in registry.every() for name in family.near(target)][:3] or _files_like(target)
         meant = f"; did you mean {', '.join(near)}?" if near else "."

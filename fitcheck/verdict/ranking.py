@@ -129,7 +129,7 @@ def rank(
     room, found = _room(machine), sorted(purpose.models(), key=order)
     larger = [one for one in found if one[1].read_along and room.lacks(one[0])]
     whole = [one for one in found if not one[1].read_along or room.holds(one[0])]
-    split = [one for one in found if one not in whole and one not in larger]
+    split = [one for one in found if one[1].read_along and not room.holds(one[0]) and not room.lacks(one[0])]
     ask = _Asker(machine, wanted, index, room, every_tier)
     rows, misses = _first(ask, purpose, whole, most)
     for one in ask.each(split[: None if every_tier else MOST_SPLITS]):
@@ -140,7 +140,8 @@ def rank(
     rows.sort(key=lambda one: order((one.listing, one.task)))
     shown = tuple(one.row for one in _shown(rows, purpose, most))
     told = tuple(with_change(row, index) for row in _nearest(misses))
-    unseen = len(found) - len(larger) - sum(one.listing not in {one for one, _ in larger} for one in ask.met)
+    too_large = {listing.slug for listing, _ in larger}
+    unseen = len(found) - len(larger) - sum(one.listing.slug not in too_large for one in ask.met)
     more = len(rows) - len(shown)
     return Ranking(purpose, machine, shown, told, len(found), len(larger), unseen, more)
 

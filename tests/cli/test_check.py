@@ -283,7 +283,8 @@ def test_a_cut_file_and_a_zip_are_refused(run: Run, smollm2: Path, tmp_path: Pat
 def test_a_terminal_of_any_usual_width_shows_whole_cells(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], width: int
 ) -> None:
-    monkeypatch.setattr(output, "console", lambda stderr=False: Console(width=width, stderr=stderr, highlight=False))
+    for name in ("console", "lines_to"):
+        monkeypatch.setattr(output, name, lambda stderr=False: Console(width=width, stderr=stderr, highlight=False))
     report = answer(Question(model=U1, gpu=["RTX 4070"], **_as_fields(words)))
     output.emit(report, "table")
     lines = capsys.readouterr().out.splitlines()

@@ -27,6 +27,14 @@ def test_lines_are_what_rich_makes_of_the_cells(model: str) -> None:
         output._in_lines(report, [names, *rows], widths, coloured=coloured) for coloured in (True, False)
     )
     assert printed(coloured) == printed(plain) == printed(output._table(report, names, rows))
+    assert output._in_columns(report) + "\n" == printed(plain)
     assert coloured.no_wrap
     assert plain.no_wrap
     assert {span.style for span in coloured.spans} >= {"bold", output._COLOURS[report.best.verdict]}
+
+
+@pytest.mark.parametrize(
+    ("text", "width"), [("", 0), ("Q4_K_M", 6), ("1.0 – 2.0", 9), ("模型", 4), ("a\u0301", 1), ("a\x07", 1)]
+)
+def test_a_cell_is_as_wide_as_a_terminal_shows_it(text: str, width: int) -> None:
+    assert output._width(text) == width

@@ -35,3 +35,17 @@ def test_a_language_model_is_found_without_the_other_families() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "fitcheck.models.families.language.family" in done.stdout.split()
     assert not [name for name in done.stdout.split() if ".pipeline" in name or ".sensenova" in name]
+
+
+def test_a_name_is_found_without_what_reads_from_a_hub() -> None:
+    """As people type it, not only as the catalog has it: importing that takes longer than the look-up."""
+    code = (
+        "import sys; from fitcheck.models.find import find_model; found = find_model('qwen3 30b a3b instruct 2507');"
+        "print(found.model.slug, 'fitcheck.models.hub' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["qwen3-30b-a3b-2507", "False"]
+
+
+def test_families_of_which_the_list_of_slugs_does_not_speak_have_no_catalog() -> None:
+    assert [one.slugs() for one in registry.unlisted()] == [()]

@@ -40,6 +40,11 @@ def of_slug(slug: str) -> Family | None:
     return next((get(name) for name, slugs in load("models.families", "slugs").items() if slug in slugs), None)
 
 
+def unlisted() -> Iterator[Family]:
+    """Those of which that list does not speak, each imported when its turn comes."""
+    return (get(name) for name in MODULES if name not in load("models.families", "slugs"))
+
+
 def each() -> Iterator[Family]:
     """One after the other, each imported when its turn comes: whoever stops at the first that knows a model pays for no
     other."""

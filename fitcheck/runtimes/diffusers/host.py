@@ -109,13 +109,13 @@ def _running(parts: Stored, offload: Offload, process: Process) -> tuple[int, in
         return 0, 0, Interval(0, min(largest, parts.stored), 2 * largest)
     if offload.level == BLOCK and offload.stream and not offload.low_cpu_mem:
         making = max(parts.blocks_made - parts.blocks_pinned - parts.blocks_pageable, 0)
-        return parts.blocks_pinned, parts.blocks_pageable + making, leaf + _behind(parts, "pinned")
+        return parts.blocks_pinned, parts.blocks_pageable + making, leaf + _behind(parts.on_heap, "pinned")
     if offload.stream and not offload.low_cpu_mem:
-        return parts.pinned, 0, leaf + _behind(parts, "pinned")
+        return parts.pinned, 0, leaf + _behind(parts.on_heap, "pinned")
     if offload.by_component:
-        return 0, parts.stored, _behind(parts, "moved_again" if process.warm else "moved")
+        return 0, parts.stored, _behind(parts.on_heap, "moved_again" if process.warm else "moved")
     copied_back = bool(offload.level) and not offload.stream
-    return 0, parts.stored, leaf + _behind(parts, "moved") if copied_back else leaf
+    return 0, parts.stored, leaf + _behind(parts.on_heap, "moved") if copied_back else leaf
 
 
 @cache
@@ -123,9 +123,10 @@ def _process(name: str) -> Interval[int]:
     return Interval(*load(ROOM, "host")["process"][name]["bytes"])
 
 
-def _behind(parts: Stored, name: str) -> Interval[int]:
+@lru_cache(maxsize=1024)
+def _behind(on_heap: int, name: str) -> Interval[int]:
     """Bytes of pages on the heap that what moved away leaves there."""
-    return Interval(*[round(share * parts.on_heap) for share in load(ROOM, "host")["behind"][name]["share"]])
+    return Interval(*[round(share * on_heap) for share in load(ROOM, "host")["behind"][name]["share"]])
 
 
 def _built(parts: Collection[ModuleWeights], *, layerwise: bool) -> int:

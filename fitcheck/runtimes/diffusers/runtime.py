@@ -172,7 +172,8 @@ class Diffusers(Runtime):
         arch, offload = architecture_of(ask), offload_of(ask.placement)
         if not ask.machine.gpus or support.is_untraced(ask, arch):
             return None
-        layout = layout_of(arch, ask.tier, offload, stages_of(arch, ask.workload, offload))
+        stages = stages_of(arch, ask.workload, offload)
+        layout = layout_of(arch, ask.tier, offload, stages, later=ask.process.warm)  # as the estimate looks it up
         return seconds(layout, ask.tier, offload, ask.card.card, ask.card.link, process=ask.process)
 
     def untimed(self, ask: Ask, footprint: Footprint) -> str:

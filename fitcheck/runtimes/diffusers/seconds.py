@@ -47,6 +47,20 @@ def seconds(
 ) -> Duration | None:
     """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced. A bench that did
     not warm up also times what happens once in a process; a program's seconds are those of its later pictures."""
+    if calibration is None:
+        return _uncalibrated(layout, tier, offload, card, link, process)
+    return _seconds(layout, tier, offload, card, link, process, calibration)
+
+
+def _seconds(
+    layout: Layout,
+    tier: Tier,
+    offload: Offload,
+    card: Card,
+    link: Link,
+    process: Process,
+    calibration: Calibration | None = None,
+) -> Duration | None:
     if layout.untraced:
         return None
     once = _times_once(process)
@@ -62,6 +76,10 @@ def seconds(
         waited = waited_of(plan, link, pinned=_is_pinned(offload), calibration=calibration)
         span = _widened(span, tier, offload, waited)
     return replace(found, seconds=_of_the_host(span, plan, card, once=once))
+
+
+# a list asks how long a cell will take before it weighs it, and again when it shows it
+_uncalibrated = lru_cache(maxsize=4096)(_seconds)
 
 
 def timing(

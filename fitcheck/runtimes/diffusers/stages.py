@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.pipeline.architecture import (
@@ -71,7 +71,13 @@ def is_guided(arch: PipelineArchitecture, workload: Workload) -> bool:
 
 def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Stages:
     """Every call of one run."""
-    return _stages(arch, workload, Offload("", tiling=offload.tiling, slicing=offload.slicing))
+    return _stages(arch, workload, _decoding_alone(offload.tiling, offload.slicing))
+
+
+@cache
+def _decoding_alone(tiling: bool, slicing: bool) -> Offload:
+    """What stages hang on of a mode."""
+    return Offload("", tiling=tiling, slicing=slicing)
 
 
 class Stages(tuple[Stage, ...]):

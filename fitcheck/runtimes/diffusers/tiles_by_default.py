@@ -33,10 +33,11 @@ def with_tiles(options: PipelineOptions, ask: Ask, footprint: Callable[[Ask], Fo
     expected to need more than that has, clearly less of it in tiles."""
     if options.vae or not ask.machine.gpus or not can_tile(_architecture(ask.model, ask.tier), ask.workload):
         return options
+    whole = _least(ask, options, footprint)
+    if whole <= ask.budgets[ask.gpu].vram.best:
+        return options
     tiled = replace(options, vae=(TILING,))
-    room = ask.budgets[ask.gpu].vram.best
-    whole, cut = (_least(replace(ask, placement=placement_of(_LIGHT, one)), footprint) for one in (options, tiled))
-    return tiled if whole > room and cut < (1 - _CLEARLY) * whole else options
+    return tiled if _least(ask, tiled, footprint) < (1 - _CLEARLY) * whole else options
 
 
 def defaults(ask: Ask, wanted: Wanted) -> Iterator[Default]:
@@ -51,8 +52,10 @@ def defaults(ask: Ask, wanted: Wanted) -> Iterator[Default]:
     )
 
 
-def _least(ask: Ask, footprint: Callable[[Ask], Footprint]) -> int:
-    return footprint(ask).cards[ask.gpu].required.best
+def _least(ask: Ask, options: PipelineOptions, footprint: Callable[[Ask], Footprint]) -> int:
+    """Bytes that a run which keeps little on its card is expected to need there with these options."""
+    light = replace(ask, placement=placement_of(_LIGHT, options))
+    return footprint(light).cards[ask.gpu].required.best
 
 
 def _architecture(model: Model, tier: Tier) -> PipelineArchitecture:

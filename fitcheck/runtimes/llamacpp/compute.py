@@ -48,8 +48,15 @@ def compute_buffers(
     caches: tuple[LayerCache, ...],
 ) -> ComputeBuffers:
     """Replay the reservation of llama.cpp for the largest micro-batch. What makes the same graph shares segments."""
-    arranged, found = segmented(architecture, tensors, options, devices, caches)
-    return found.buffers(table_facts(tensors), arranged)
+    facts = table_facts(tensors)
+    place = architecture, facts.shapes, facts.outside, options, devices  # the same for all tiers
+    found = _placed.get(place)
+    if found is None:
+        if len(_placed) >= _MOST_KNOWN:
+            _placed.clear()
+        found = _placed[place] = segmented(architecture, tensors, options, devices, caches)
+    arranged, graph = found
+    return graph.buffers(facts, arranged)
 
 
 def segmented(
@@ -156,6 +163,10 @@ def _remember(key: Hashable, found: _Segmented | None) -> None:
         _known.popitem(last=False)
 
 
+_placed: dict[Hashable, tuple[Arrangement, _Segmented]] = {}
+
+
 def forget() -> None:
     """No graph is known any more."""
     _known.clear()
+    _placed.clear()

@@ -7,6 +7,7 @@ and the fastest one that fits leads.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -31,7 +32,7 @@ from fitcheck.runtimes.llamacpp.kept_placements import (
 )
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT
 from fitcheck.runtimes.llamacpp.tier_on_machine import WORTH, TierOnMachine
-from fitcheck.runtimes.llamacpp.ways import Kind, Leading, Way, all_judged, hopes, leading, ways
+from fitcheck.runtimes.llamacpp.ways import Kind, Leading, Way, all_judged, hopes, is_any_better, leading, ways
 
 
 @dataclass(frozen=True)
@@ -115,25 +116,19 @@ class PlacementSearch(TierOnMachine):
     def largest_that_betters(self, tiers: Sequence[Tier], rank: int) -> Proposal | None:
         """The best placement of the largest of ``tiers``, which stand from large to small, with a better verdict than
         ``rank``; ``None`` where not even the smallest has one. By bisection: a smaller file is seldom worse."""
-        found = self.with_tier(tiers[-1])._that_betters(rank) if tiers else None
-        low, high = 0, len(tiers) - 1
-        while found is not None and low < high:
-            middle = (low + high) // 2
-            better = self.with_tier(tiers[middle])._that_betters(rank)
-            if better is not None:
-                high, found = middle, better
-            else:
-                low = middle + 1
-        return found
-
-    def _that_betters(self, rank: int) -> Proposal | None:
-        """The placement that leads, where its verdict is better than ``rank``."""
-        known = _LEADING.get(self._place(self.wanted, self.cache_types)) is not None
-        hoped = [] if known else self.outlook
-        if hoped and min(one.verdict.rank for one in hoped) >= rank:
+        if not tiers or not self.with_tier(tiers[-1])._betters(rank):
             return None
-        found = self.best()
-        return found if self.rank(found) < rank else None
+        largest = bisect_left(range(len(tiers) - 1), True, key=lambda at: self.with_tier(tiers[at])._betters(rank))
+        return self.with_tier(tiers[largest]).best()
+
+    def _betters(self, rank: int) -> bool:
+        """Whether the placement that leads has a better verdict than ``rank``."""
+        if not self.bounded or _LEADING.get(self._place(self.wanted, self.cache_types)) is not None:
+            return self.rank(self.best()) < rank
+        hoped = self.outlook
+        if hoped and min(one.verdict.rank for one in hoped) >= rank:
+            return False
+        return is_any_better(self, self._ways(self.wanted, self.cache_types), rank)
 
     def best(self) -> Proposal:
         """The placement that leads: looked up where it was found beside less system memory that was enough."""

@@ -21,6 +21,7 @@ from fitcheck.runtimes.llamacpp.kept_placements import Judged
 
 # how good a placement is, least first: its verdict's rank, how far it is from running, seconds of a token
 Standing = tuple[int, tuple[object, ...], float]
+_NOWHERE: Standing = (Verdict.NO.rank + 1, (), 0.0)
 
 
 class Kind(Enum):
@@ -130,16 +131,32 @@ def leading(search: Search, found: Sequence[Way]) -> Leading:
         judged = tuple(all_judged(search, found))
         return Leading(min(judged, key=search.standing), judged, settled=True)
     choice = _Choice(search, found)
+    for _ in _standings(choice):
+        pass
+    assert choice.best is not None
+    return Leading(choice.best[2], tuple(choice.looked_at), choice.settled)
+
+
+def is_any_better(search: Search, found: Sequence[Way], rank: int) -> bool:
+    """Whether one of the ways has a better verdict than ``rank``, which the best one has then; only where the search is
+    ``bounded``. No more of them are looked at than that takes."""
+    return any(standing[0] < rank for standing in _standings(_Choice(search, found)))
+
+
+def _standings(choice: _Choice) -> Iterator[Standing]:
+    """How the best of the ways stands, as they are looked at one after the other."""
+    search, found = choice.search, choice.found
     whole = [at for at, way in enumerate(found) if way.kind is Kind.WHOLE and search.leaves_room(way.moved(0))]
     left = [at for at in range(len(found)) if at not in whole]
     for at in whole:
-        if choice.look(at):
+        fits = choice.look(at)
+        yield choice.standing
+        if fits:
             left = [one for one in left if one < at]  # a smaller cache buys nothing
             break
     for at in _in_turn(search, found, left):
         choice.look(at)
-    assert choice.best is not None
-    return Leading(choice.best[2], tuple(choice.looked_at), choice.settled)
+        yield choice.standing
 
 
 @dataclass(slots=True)
@@ -151,6 +168,11 @@ class _Choice:
     best: tuple[Standing, int, Judged] | None = None
     looked_at: list[Judged] = field(default_factory=list)
     settled: bool = True
+
+    @property
+    def standing(self) -> Standing:
+        """How the best one stands, behind all others where none was found yet."""
+        return _NOWHERE if self.best is None else self.best[0]
 
     def look(self, at: int) -> bool:
         """Look at one of the ways as far as it may be better than the best one; whether it is seen to fit."""

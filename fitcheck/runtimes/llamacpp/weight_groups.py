@@ -5,7 +5,8 @@ What layers in a row take of a device is a difference of two sums.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import field
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -74,11 +75,13 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class WeightSums:
-    """Layers without their experts, their experts, and groups that belong to none of them."""
+    """Layers without their experts, their experts, and groups that belong to none of them. ``placed`` keeps the bytes
+    on each card, and what lies on the host, by where the layers lie and of how many the experts do not."""
 
     layers: Sums
     experts: Sums
     outside: tuple[Group, ...]
+    placed: dict[Hashable, tuple[list[int], InFile]] = field(default_factory=dict, compare=False)
 
 
 def sums_of(tensors: TensorTable, alignment: int, count: int, left_out: frozenset[int]) -> WeightSums:

@@ -15,7 +15,7 @@ from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import ROW, LlamaOptions
-from fitcheck.runtimes.llamacpp.weight_groups import InFile, card_bytes, grouped, sums_of
+from fitcheck.runtimes.llamacpp.weight_groups import InFile, WeightSums, card_bytes, grouped, sums_of
 
 HOST = -1
 LEFT_OUT = -2
@@ -128,6 +128,16 @@ def _by_layers(
     them does."""
     left_out = frozenset() if options.predicts else architecture.predicting
     sums = sums_of(tensors, options.alignment, len(devices.layers), left_out)
+    place = devices, options.cpu_moe_layers  # the same with any cache, and in any build
+    if place not in sums.placed:
+        sums.placed[place] = _added_up(architecture, options, devices, sums)
+    sizes, host = sums.placed[place]
+    return [*sizes], host
+
+
+def _added_up(
+    architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices, sums: WeightSums
+) -> tuple[list[int], InFile]:
     (_, _, on_host), *cards = devices.spans
     moved = min(max(options.cpu_moe_layers, on_host), len(devices.layers))
     host = sums.layers.on_host(on_host).beside(sums.experts.on_host(moved))

@@ -48,11 +48,12 @@ def ways(architecture: LanguageArchitecture) -> Iterator[LlamaOptions]:
                 yield options.with_(gpu_layers=layers + 1, cpu_moe_layers=layers // 3)
 
 
+@pytest.mark.parametrize("cards", packed.CARDS)
 @pytest.mark.parametrize("slug", SAMPLE)
-def test_packed_segments_are_those_of_the_graph(slug: str) -> None:
+def test_packed_segments_are_those_of_the_graph(slug: str, cards: int) -> None:
     architecture, tensors = shape_of(slug)
     for options in ways(architecture):
-        devices, caches = layer_devices(architecture, options, (1,)), layer_caches(architecture, options)
+        devices, caches = layer_devices(architecture, options, (1,) * cards), layer_caches(architecture, options)
         found = packed.known_segments(architecture, tensors, options, devices)
         arranged = arrangement(architecture, tensors, options, devices)
         live = reservation.worked_out(architecture, tensors, options, devices, caches, arranged)
@@ -63,10 +64,56 @@ def test_packed_segments_are_those_of_the_graph(slug: str) -> None:
         assert [segment for _, segment, _ in found] == [segment for _, segment, _ in live]
 
 
+@pytest.mark.parametrize("slug", SAMPLE)
+def test_a_pack_speaks_for_an_uneven_split_where_the_graph_built_anew_says_the_same(slug: str) -> None:
+    """In a run of layers that are alike one more or less is no other graph."""
+    architecture, tensors = shape_of(slug)
+    spoke = 0
+    for free in ((47, 48), (15, 16), (1, 3), (30, 1)):
+        for options in list(ways(architecture))[1:4]:
+            devices, caches = layer_devices(architecture, options, free), layer_caches(architecture, options)
+            found = packed.known_segments(architecture, tensors, options, devices)
+            if found is not None:
+                arranged = arrangement(architecture, tensors, options, devices)
+                live = reservation.worked_out(architecture, tensors, options, devices, caches, arranged)
+                assert live is not None, (free, options)
+                assert [segment for _, segment, _ in found] == [segment for _, segment, _ in live], (free, options)
+                spoke += 1
+    assert spoke
+
+
+@pytest.mark.parametrize("slug", SAMPLE)
+def test_all_on_two_cards_of_which_one_has_a_layer_or_two_less_is_packed(slug: str) -> None:
+    architecture, tensors = shape_of(slug)
+    options = packed.asked_options(architecture).with_(gpu_layers=architecture.layers + 1)
+    even = layer_devices(architecture, options, (1, 1)).layers.count(0)
+    for less in packed.LESS:
+        devices = layer_devices(architecture, options, packed.uneven_shares(architecture.layers, less))
+        assert devices.layers.count(0) == even - less
+        assert packed.place_name(options, devices) == f"{architecture.layers + 1} less {less}"
+        found = packed.known_segments(architecture, tensors, options, devices)
+        arranged, caches = arrangement(architecture, tensors, options, devices), layer_caches(architecture, options)
+        live = reservation.worked_out(architecture, tensors, options, devices, caches, arranged)
+        if live is None:  # nothing repeats there: every layer is packed
+            live = reservation.worked_out(architecture, tensors, options, devices, caches, arranged.of_all)
+        assert found is not None
+        assert live is not None
+        assert [segment for _, segment, _ in found] == [segment for _, segment, _ in live]
+
+
+def test_more_cards_and_none_have_no_pack() -> None:
+    architecture, tensors = shape_of("llama-3.1-8b")
+    options = packed.asked_options(architecture).with_(gpu_layers=architecture.layers // 2)
+    for free, name in (((1,), "16"), ((1, 1), "16"), ((1, 1, 1), None), ((), None)):
+        devices = layer_devices(architecture, options, free)
+        assert packed.place_name(options, devices) == name, free
+        assert (packed.known_segments(architecture, tensors, options, devices) is None) is (name is None), free
+
+
 def test_every_pack_is_of_the_code_and_data_that_are_here() -> None:
     """``python scripts/pack_language_graphs.py`` writes them anew."""
     files = sorted(FOLDER.glob("*.json.gz"))
-    assert len(files) > 150
+    assert len(files) > 150 * len(packed.CARDS)
     for file in files[::16]:
         assert json.loads(gzip.decompress(file.read_bytes()))["facts"] == packed.facts_checksum(), file.name
 
@@ -74,7 +121,8 @@ def test_every_pack_is_of_the_code_and_data_that_are_here() -> None:
 def test_models_of_the_catalog_are_packed() -> None:
     names = {file.name.removesuffix(".json.gz") for file in FOLDER.glob("*.json.gz")}
     for slug in tuple(registry.get("language").slugs())[::12]:
-        assert packed.shape_name(*shape_of(slug)) in names, slug
+        for cards in packed.CARDS:
+            assert packed.pack_name(packed.shape_name(*shape_of(slug)), cards) in names, (slug, cards)
 
 
 def test_the_usual_question_builds_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +134,9 @@ def test_the_usual_question_builds_no_graph(monkeypatch: pytest.MonkeyPatch) -> 
     for slug, card in (("qwen3.5-2b", "GTX 1650"), ("qwen3-30b-a3b", "RTX 3060 12 GB"), ("llama-3.1-8b", "RX 7600")):
         model = catalog.get(slug)
         tiers = [model.tier_named(name) for name in ("Q6_K", "Q4_K_M")]
-        assert check(model, asked_machine(card, ram=32 << 30), tiers=tiers).cells
+        for cards in packed.CARDS:
+            machine = asked_machine([card] * cards, ram=32 << 30, display=False)
+            assert check(model, machine, tiers=tiers).cells
 
 
 def imports(name: str) -> set[str]:

@@ -22,6 +22,7 @@ from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
+from fitcheck.runtimes import held
 from fitcheck.runtimes.base import Ask, Wanted
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
@@ -363,9 +364,11 @@ def test_of_an_unknown_architecture_only_weights_beyond_all_host_memory_are_a_su
     }
 
 
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("slug", "size", "ram"), [("llama-3.1-70b", 12, 64), ("qwen3-30b-a3b", 8, 16)])
-def test_the_smaller_file_that_is_named_is_the_largest_that_helps(slug: str, size: int, ram: int) -> None:
-    """Bisection finds what trying one after another finds."""
+def test_the_smaller_file_that_is_named_is_the_largest_that_helps(slug: str, size: int, ram: int, known: bool) -> None:
+    """Bisection finds what trying one after another finds, whether the best placement of each is ``known`` or only
+    looked for as far as its verdict goes."""
     model = language_model(slug)
     have = replace(machine(size), ram_total=ram * GIB, ram_available=None)
     asked = TextOptions()
@@ -381,6 +384,8 @@ def test_the_smaller_file_that_is_named_is_the_largest_that_helps(slug: str, siz
     ranks = [search.rank(search.with_tier(tier).best()) for tier in tiers]
     for rank in range(4):
         expected = next((tier.name for tier, its in zip(tiers, ranks, strict=True) if its < rank), None)
+        if not known:
+            held.forget()
         found = search.largest_that_betters(tiers, rank)
         assert (None if found is None else found.ask.tier.name) == expected
     assert search.largest_that_betters([], 3) is None

@@ -94,9 +94,13 @@ def language_entry(slug: str) -> LanguageEntry:
 
 @cache
 def known_language_model(name: str) -> LanguageArchitecture:
-    """The architecture of a model by its short name. Raises InputError with the names there are."""
+    """The architecture of a model by its short name, one and the same of models that share it: what follows from one is
+    looked up again and again. Raises InputError with the names there are."""
     entry = language_entry(name)
     architecture = architecture_from_gguf(entry.metadata)
-    if entry.tied_embeddings is None:
-        return architecture
-    return replace(architecture, tied_embeddings=entry.tied_embeddings)
+    if entry.tied_embeddings is not None:
+        architecture = replace(architecture, tied_embeddings=entry.tied_embeddings)
+    return _shared.setdefault(architecture, architecture)
+
+
+_shared: dict[LanguageArchitecture, LanguageArchitecture] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import ceil, sqrt
 from typing import Any
 
@@ -45,7 +46,7 @@ class Config(Mapping[str, Any]):
         return f"Config({self._text})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: its hash is kept
 class Component:
     """One part of a pipeline, by the name that model_index.json gives it.
 
@@ -79,6 +80,10 @@ class Component:
     lora: str = ""
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         # Enough to tell the parts of pipelines apart: they are looked up for stage after stage.
         return hash((self.name, self.cls, self.trace, self.stored, self.lora))
 
@@ -146,7 +151,7 @@ class ControlNet:
     repository: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: its hash is kept
 class PipelineArchitecture:
     """A diffusers pipeline. ``components`` stand in the order in which they run.
 
@@ -211,8 +216,12 @@ class PipelineArchitecture:
     controlnet: ControlNet | None = None
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         # Enough to tell pipelines apart: what follows from one is looked up for cell after cell.
-        return hash((self.pipeline, self.text_tokens, self.components[-1:]))
+        return hash((self.pipeline, self.text_tokens, self.components[-1:], self.tasks))
 
     @property
     def guide(self) -> Component | None:

@@ -91,10 +91,11 @@ def _source(entry: dict[str, Any]) -> str:
 
 @cache
 def architecture_of(slug: str) -> PipelineArchitecture:
-    """The architecture of one of ``slugs``. Raises KeyError."""
+    """The architecture of one of ``slugs``, one and the same of those that share it: what follows from one is looked up
+    for cell after cell. Raises KeyError."""
     entry = entry_of(slug)
     experts, chunk = entry.get("experts"), entry.get("frame_chunk")
-    return PipelineArchitecture(
+    found = PipelineArchitecture(
         pipeline=entry["pipeline"],
         components=tuple(component_of(name, *row) for name, row in entry["components"].items()),
         offload_sequence=tuple(entry["offload_sequence"].split("->")),
@@ -130,6 +131,10 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         controlnet=_controlnet(entry.get("controlnet")),
         pipeline_for_pictures=entry.get("pipeline_for_pictures", ""),
     )
+    return _shared.setdefault(found, found)
+
+
+_shared: dict[PipelineArchitecture, PipelineArchitecture] = {}
 
 
 def _controlnet(row: dict[str, Any] | None) -> ControlNet | None:
@@ -143,6 +148,7 @@ def _pair(row: list[float] | None) -> tuple[float, float] | None:
     return None if row is None else (row[0], row[1])
 
 
+@cache
 def component_of(name: str, role: str, key: str, dtype: str, tokens: int = 0, stored: str | None = None) -> Component:
     """The component whose tables stand under ``key``, under the name that a pipeline gives it. Raises KeyError."""
     described = load(tables.ROOM, "components")[key]
