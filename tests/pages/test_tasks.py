@@ -99,8 +99,8 @@ def test_the_cheapest_card_for_a_model(site: Site, page: Page) -> None:
     page.goto(site.url + "check/qwen3-8b/?verdict=fits")
     page.locator("#list thead button", has_text="Launch price").click()
     first = page.locator("#list tbody tr:visible").first
-    prices = page.locator("#list tbody tr:visible td:nth-child(8) data").evaluate_all(
-        "all => all.map(one => +one.value)"
+    prices = page.locator("#list tbody tr:visible td:nth-child(8)").evaluate_all(
+        "all => all.map(one => +one.dataset.v)"
     )
     known = [price for price in prices if price]
     assert known == sorted(known)
