@@ -20,7 +20,7 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages import view, words
 from fitcheck.pages.document import card_facts
-from fitcheck.pages.formats import raw, resolve, rounded, write
+from fitcheck.pages.formats import raw, resolve, rounded, speed, write
 from fitcheck.records import run_index, store
 from fitcheck.runtimes import registry
 from fitcheck.units import GIB
@@ -63,6 +63,8 @@ def check_pages(site: Site) -> list[Path]:
 
 Bound = tuple[str, str, str, str | None]
 
+# where a row says no time, because it does not run
+NO_TIME = "–"
 # formats of cells that are sorted by something else than the number they show
 SORTED_OTHERWISE = ("verdict", "speed_span", "seconds_span", "error")
 
@@ -106,7 +108,7 @@ def of_columns(table: ElementTree.Element, each: str) -> Iterator[Bound]:
     for place, row in enumerate(table.find("tbody") or () if columns else ()):
         scope = each.replace("*", row.get("data-c") or str(place))
         for td, named in zip(list(row)[-len(columns) :], columns, strict=True):
-            if named != "-":
+            if named != "-" and text(td) != NO_TIME:
                 path, _, kind = named.rpartition(":")
                 yield scope + path, kind, text(td), None if kind in SORTED_OTHERWISE else td.get("data-v")
 
@@ -189,6 +191,9 @@ def test_numbers_of_list_pages_are_those_of_the_check_pages(site: Site) -> None:
         for row in twin["rows"]:
             page = json.loads((site.root / row["address"] / "index.json").read_bytes())
             assert answer(page["report"]["cells"][0], page["report"]["workload"]["task"]).items() <= row.items()
+        table = next(one for one in parse(path).iter("table") if one.get("id") == "list")
+        shown = [text(tr[6]) for tr in table.find("tbody") or ()]
+        assert shown == [NO_TIME if row["verdict"] == "no" else speed(row) for row in twin["rows"]]
 
 
 def test_every_bound_number_of_every_page_is_in_its_twin(site: Site) -> None:
@@ -286,3 +291,20 @@ def test_the_command_to_measure_names_a_tier_and_a_mode_that_there_are(site: Sit
     assert model.tier(said["--tier"]) is not None
     assert said.get("--mode") in (None, *registry.serving(model)[0].modes)
     assert command in (site.root / "contribute/index.html").read_text("utf-8").replace("&#39;", "'")
+
+
+def test_what_does_not_run_is_told_no_time_as_if_it_did(site: Site) -> None:
+    """Beside other cards a row says neither choice nor time; of the page's own card the time has a condition."""
+    refused = ran = 0
+    for path in check_pages(site):
+        tree, twin = parse(path), json.loads(path.with_name("index.json").read_bytes())
+        cell = twin["report"]["cells"][0]
+        label = next(text(one) for one in tree.iter("dt") if text(one).startswith(("Time for", "Speed")))
+        assert label.endswith(", if it ran") == (cell["verdict"] == "no" and cell["seconds"] is not None), path
+        near = next((one for one in tree.iter("table") if "from4" in (one.get("class") or "")), None)
+        for row in () if near is None else near.find("tbody") or ():
+            _, verdict, choice, _, time, _ = map(text, row)
+            assert (choice == NO_TIME) == (time == NO_TIME) == (verdict == "No"), path
+            refused, ran = refused + (verdict == "No"), ran + (verdict != "No")
+    assert refused > 3
+    assert ran > 30
