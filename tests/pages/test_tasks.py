@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -120,12 +121,21 @@ def test_compare_two_cards(site: Site, page: Page) -> None:
     page.get_by_role("button", name="Compare").click()
     expect(page.locator("#side h2")).to_have_text("Tesla T4 and GeForce RTX 4090, beside 32 GB")
     assert page.locator("#side tbody tr").count() >= 5
+    row = page.locator("#side tbody tr", has_text="chat: Qwen3 8B")
+    assert row.locator("td").nth(1).inner_text().endswith(f" tokens/s\n{_choice(site, 'rtx-4090')}")
+    assert page.locator("#side p").inner_text() == "Tesla T4: launch price unknown; GeForce RTX 4090: $1,599 at launch"
     assert page.url.endswith("?a=tesla-t4&b=rtx-4090")
     page.goto(site.url + "compare/tesla-t4-vs-rtx-5090/")  # a pair that nobody asked for has no page of its own
     expect(page.locator("#side h2")).to_have_text("Tesla T4 and GeForce RTX 5090, beside 32 GB")
     page.goto(site.url + KINDS["card"])
     page.get_by_role("link", name="Compare GeForce RTX 4070 and GeForce RTX 4090").click()
     expect(page.locator("#side h2")).to_have_text("GeForce RTX 4070 and GeForce RTX 4090, beside 32 GB")
+
+
+def _choice(site: Site, card: str) -> str:
+    """Files and mode of Qwen3 8B on a card, as its page has them."""
+    cell = json.loads((site.root / f"check/qwen3-8b/{card}/index.json").read_bytes())["report"]["cells"][0]
+    return f"{cell['tier']} {cell['mode']}"
 
 
 def test_copy_a_command(site: Site, browser: Browser) -> None:
