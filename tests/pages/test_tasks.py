@@ -48,9 +48,20 @@ def test_find_my_card_however_it_is_typed(site: Site, page: Page) -> None:
         "3080": "GeForce RTX 3080 10 GB",
         "4060ti": "GeForce RTX 4060 Ti 8 GB",
         "a770": "Arc A770 8 GB",
+        # its memory, which is no part of its name, and what it is built into
+        "4070 12gb": "GeForce RTX 4070",
+        "RTX 4070 (12 GB VRAM)": "GeForce RTX 4070",
+        "4060 ti 16gb": "GeForce RTX 4060 Ti 16 GB",
+        "rx 7900 xtx 24 GiB": "Radeon RX 7900 XTX",
+        "macbook pro m3 max": suggested(page, "m3 max")[0],
+        "Apple M2 Ultra 192GB": suggested(page, "m2 ultra")[0],
+        "mac mini m4": suggested(page, "m4")[0],
     }
+    assert suggested(page, "m3 max")[0].endswith("M3 Max")
     for typed, name in wanted.items():
         assert suggested(page, typed)[0] == name, typed
+    page.get_by_role("combobox", name="Your card").fill("4070 13gb")
+    expect(page.locator("#found")).to_have_text("No card of the database is called that.")
     assert len([url for url in asked if url.endswith("cards.json")]) == 1
 
 

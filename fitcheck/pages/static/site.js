@@ -212,11 +212,20 @@
   }
 
   // the field for a card
-  const NOISE = /\b(nvidia|amd|intel|ati|geforce|radeon|graphics|card|gpu)\b/g;
+  const NOISE = /\b(nvidia|amd|intel|ati|apple|geforce|radeon|graphics|card|gpu|vram|mac ?book( pro| air)?|mac( studio| mini| pro)?)\b/g;
+  const SIZE = /\b(\d+) ?gi?b\b/i;
   function key(text) {
     return text.toLowerCase().replace(/laptop|notebook/g, "mobile").replace(NOISE, "").replace(/[^a-z0-9]/g, "");
   }
   function matches(cards, typed) {
+    const found = called(cards, typed), size = typed.match(SIZE);
+    if (found.length || !size) return found;
+    // how much memory a card has, which is no part of its name; of what shares the machine's anything may be said
+    return called(cards.filter(function (card) {
+      return !card.memory || Math.round(card.memory / 1024) === Number(size[1]);
+    }), typed.replace(SIZE, ""));
+  }
+  function called(cards, typed) {
     const wanted = key(typed);
     if (!wanted) return [];
     const parts = typed.toLowerCase().split(/[^a-z0-9]+/).map(key).filter(Boolean);
