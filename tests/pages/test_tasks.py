@@ -90,11 +90,13 @@ def test_what_runs_with_16_gb(site: Site, page: Page) -> None:
 
 
 def test_a_card_without_a_page_gets_the_line_that_answers(site: Site, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
     page.goto(site.url)
     suggested(page, "2080 ti")
     page.get_by_role("button", name="Show what runs").click()
     line = page.get_by_label("Command for this card")
     expect(line).to_have_text("fitcheck runs --gpu rtx-2080-ti --ram 32GB")
+    expect(line).to_be_in_viewport(ratio=1)
     field = page.get_by_role("combobox", name="Your card")
     field.fill("no such card")
     page.get_by_role("button", name="Show what runs").click()

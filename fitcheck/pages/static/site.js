@@ -329,6 +329,7 @@
         close();
         if (card) go(card);
         else told.textContent = field.value.trim() ? "No card of the database is called that." : "Type the name of a card.";
+        told.scrollIntoView({ block: "nearest" });  // on a phone it stands below what is seen
       });
     });
     form.hidden = false;
