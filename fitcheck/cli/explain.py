@@ -31,7 +31,8 @@ _MEANING = {
 
 
 def _explain_words(as_json: bool) -> None:
-    from fitcheck.cli.words import glossary, tell, to_json
+    from fitcheck.cli.words import tell, to_json
+    from fitcheck.verdict.glossary import glossary
 
     if as_json:
         print(json.dumps(to_json(glossary()), indent=2, ensure_ascii=False))

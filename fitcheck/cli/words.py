@@ -11,18 +11,6 @@ from typing import Any
 SCHEMA = "fitcheck.words/1"
 
 
-def glossary() -> dict[str, dict[str, str]]:
-    """Word → meaning, by subject: the words of every answer, then each runtime's modes."""
-    from fitcheck.data_files import load
-    from fitcheck.runtimes import registry
-
-    found: dict[str, dict[str, str]] = {name: dict(words) for name, words in load("cli", "words")["words"].items()}
-    for name in registry.names():
-        if modes := registry.get(name).modes:
-            found[f"modes of {name}"] = dict(modes)
-    return found
-
-
 def tell(found: Mapping[str, Mapping[str, str]]) -> None:
     """Print it, subject by subject, in the width of the terminal."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200

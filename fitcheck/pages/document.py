@@ -111,7 +111,6 @@ def slim_json(cell: Cell) -> dict[str, Any]:
         "workload": {"cfg": cell.workload.cfg},
         "verdict": str(cell.verdict),
         "binding": str(cell.judgement.binding),
-        "reason": cell.reason,
         "margins": margins,
         "card": interval_json(cell.memory.card),
         "required": interval_json(cell.memory.required),

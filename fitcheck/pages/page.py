@@ -16,7 +16,7 @@ from fitcheck.pages import entry, site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.charts.scatter import scatter
 from fitcheck.pages.formats import rounded
-from fitcheck.pages.render import policy, render, shorter
+from fitcheck.pages.render import nearer, policy, render, shorter
 from fitcheck.pages.site_inputs import LOCAL_URL
 from fitcheck.pages.view import Crumb
 
@@ -75,7 +75,8 @@ def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     values: dict[str, Any] = {"near": near_html(page), **page.values}
     if page.template == "accuracy.html":
         values["scatter"] = scatter([row for group in document["groups"] for row in group["rows"]])
-    html = shorter(render(page.template, page.wide or document, page=head, root=root_of(page), **values))
+    whole = render(page.template, page.wide or document, page=head, root=root_of(page), **values)
+    html = shorter(nearer(whole, page.address))
     made = {f"{page.address}index.html": html.encode()}
     if twin:
         made[f"{page.address}index.json"] = encode(document)

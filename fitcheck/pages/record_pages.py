@@ -20,6 +20,7 @@ from fitcheck.pages.view import Crumb
 from fitcheck.runtimes import registry
 from fitcheck.verdict.accuracy import AccuracyRow
 from fitcheck.verdict.accuracy_summary import AccuracySummary, summarize
+from fitcheck.verdict.glossary import MODES, glossary
 
 MOST_WANTED = 40
 # of the newest records, on the page of all; each has its own, and its card's page and feed name it too
@@ -72,7 +73,7 @@ def method_page(inputs: Inputs) -> Page:
         "method.html",
         "Method: from a model’s tensors to a verdict",
         "How memory, time and the verdict are computed, what each word means, and how it is checked.",
-        document={"schema": LIST_SCHEMA, "address": "method/", "sources": sources(), "modes": modes_of(inputs)},
+        document={"schema": LIST_SCHEMA, "address": "method/", "sources": sources(), "words": words_of(inputs)},
         preview=plain("fitcheck", "Method", "from a model’s tensors to a verdict"),
         section="method/",
     )
@@ -244,10 +245,17 @@ def _measuring(slug: str, tier: str, *mode: str) -> str:
     return shlex.join(["fitcheck", "bench", "run", slug, "--tier", tier, *(("--mode", *mode) if mode else ())])
 
 
-def modes_of(inputs: Inputs) -> dict[str, str]:
-    """What the modes mean of the runtimes that the site's models are asked about."""
-    names = dict.fromkeys(runtime.name for model in inputs.models for runtime in registry.serving(model))
-    return {mode: words_ for name in names for mode, words_ in registry.get(name).modes.items()}
+def words_of(inputs: Inputs) -> dict[str, dict[str, str]]:
+    """What words mean, by subject: those that pages explain by themselves are left out, and modes of runtimes that
+    none of the site's models is asked about."""
+    served = {f"{MODES}{runtime.name}" for model in inputs.models for runtime in registry.serving(model)}
+    own = {*words.MEANINGS, *words.EVIDENCE}
+    found = {
+        subject: {word: meaning for word, meaning in meanings.items() if word not in own}
+        for subject, meanings in glossary().items()
+        if subject in served or not subject.startswith(MODES)
+    }
+    return {subject: meanings for subject, meanings in found.items() if meanings}
 
 
 def sources() -> list[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from functools import cache, lru_cache, partial
 from importlib import resources
@@ -22,6 +23,8 @@ from fitcheck.pages.metric_names import metric_name
 from fitcheck.pages.neighbours import quicker
 
 LONGEST_TEXT = 600
+# Unicode's classes of characters that make a text run from the right; those that only steer are invisible
+_RIGHT_TO_LEFT = frozenset(("R", "AL", "AN"))
 
 
 def static(name: str) -> str:
@@ -34,39 +37,61 @@ def compact(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
 
 
-# end tags that HTML lets one leave out; quotes around what needs none
-_ENDS = re.compile(r"</(?:li|td|th|tr|dt|dd|thead|tbody)>")
+# tags that HTML lets one leave out; a paragraph ends by itself before a block and where what it stands in ends
+_ENDS = re.compile(
+    r"</(?:li|td|th|tr|dt|dd|thead|tbody|tfoot|option)>|</?(?:head|body)>\n|</html>\n"
+    r"|</p>(?=\s*(?:<(?:details|div|dl|figure|form|h[1-6]|nav|ol|p|pre|section|table|ul)[ >]"
+    r"|</(?:article|details|div|dl|footer|main|section)>))"
+)
+# quotes around what needs none
 _QUOTES = re.compile(r'( [a-z][A-Za-z0-9-]*=)"([A-Za-z0-9._:/#-]+)"(?=[ >])')
 _WHOLE = re.compile(r"(<(?:pre|script|style)\b.*?</(?:pre|script|style)>)", re.DOTALL)
 
 
 def shorter(html: str) -> str:
-    """The same page in fewer bytes: without end tags and quotes that HTML does not ask for."""
+    """The same page in fewer bytes: without tags and quotes that HTML does not ask for."""
     parts = _WHOLE.split(html)
     # joined again, what a pattern splits at is there as its groups: five times as fast as to put them in place
     parts[::2] = ["".join(_QUOTES.split(_ENDS.sub("", part))) for part in parts[::2]]
     return "".join(parts)
 
 
+def nearer(html: str, address: str) -> str:
+    """The page at ``address`` with links that start at the nearest folder above it instead of at the site's root."""
+    folders = address.removesuffix("/").split("/")
+    for depth in range(len(folders) if address else 0, 0, -1):
+        above = "../" * (len(folders) - depth) or "./"
+        html = html.replace(f'href="{"../" * len(folders)}{"/".join(folders[:depth])}/', f'href="{above}')
+    return html
+
+
 def foreign(text: object, limit: int = LONGEST_TEXT) -> Markup:
-    """A stranger's text: isolated in direction, without invisible characters, cut to a length that a page bears."""
+    """A stranger's text: without invisible characters, cut to a length that a page bears, and isolated in direction
+    where a character of it is not written from left to right."""
     clean = view.visible(str(text))
     if len(clean) > limit:
         clean = f"{clean[:limit]}… ({len(clean):,} characters; the JSON has all)"
-    return Markup("<bdi>{}</bdi>").format(clean)
+    return escape(clean) if _one_way(clean) else Markup("<bdi>{}</bdi>").format(clean)
 
 
-def number(document: Mapping[str, Any], path: str, kind: str, scope: str = "", *, value: bool = False) -> Markup:
+def _one_way(text: str) -> bool:
+    """Whether no character can move its neighbours: none of a script that runs from the right, no digits of one."""
+    return text.isascii() or _RIGHT_TO_LEFT.isdisjoint(map(unicodedata.bidirectional, text))
+
+
+def number(document: Mapping[str, Any], path: str, kind: str, scope: str = "") -> Markup:
     """The value at ``path`` of the page's JSON twin, written as ``kind``, with the path beside it for programs.
 
-    ``scope`` is the part of the path that an element around it states as ``data-in``; ``value`` adds the bare value,
-    by which a table is sorted.
+    ``scope`` is the part of the path that an element around it states: as ``data-in``, or as the ``data-each`` of its
+    table, in which a row's place stands for the ``*``.
     """
-    found = resolve(document, path)
-    bound, text = _bound(path, kind, scope), escape(write(found, kind))
-    if value:
-        return Markup(f'<data value="{escape(raw(found))}" {bound}>{text}</data>')  # noqa: S704 - every part is escaped
-    return Markup(f"<span {bound}>{text}</span>")  # noqa: S704 - as above
+    text = escape(write(resolve(document, path), kind))
+    return Markup(f"<span {_bound(path, kind, scope)}>{text}</span>")  # noqa: S704 - every part is escaped
+
+
+def sorted_cell(value: Any, kind: str) -> Markup:
+    """A cell of a table whose ``data-cols`` say what it shows, with the bare value by which it is sorted."""
+    return Markup(f'<td data-v="{escape(raw(value))}">{escape(write(value, kind))}</td>')  # noqa: S704 - as above
 
 
 @lru_cache(maxsize=1 << 14)
@@ -126,6 +151,8 @@ def environment() -> jinja2.Environment:
         metric_name=metric_name,
         kind_of=kind_of,
         write=write,
+        raw=raw,
+        td=sorted_cell,
         quicker=quicker,
         feed_said=words.change_said,
         speed=speed,

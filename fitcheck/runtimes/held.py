@@ -61,20 +61,21 @@ def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
 def at_best(runtime: Runtime, ask: Ask) -> Level | None:
     """A level that the cell's own, as it is estimated, is not better than, from what is quick to work out; ``None``
     where nothing is."""
-    look = look_of(runtime, ask.machine)
+    look = _look(runtime, ask.machine)
     if look is None:
-        return _at_best(runtime, ask)
-    there = _known.get(_key(look[0], ask, spread=False))
-    if there is not None:  # nothing is quicker than what is known
-        return _level(ask, there)
-    place = look, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model
-    found = _at_bests.get(place)
-    return (found or _at_bests.keep(place, (_at_best(runtime, ask),)))[0]
+        least = _at_least(runtime, ask)
+        return None if least is None else level_with(least.support, ask, least.footprint)
+    place = _key(look, ask, spread=False)
+    there = _known.get(place)
+    if there is None:  # nothing is quicker than what is known
+        found = _leasts.get(place) or _leasts.keep(place, (_at_least(runtime, ask),))
+        there = found[0]
+    return None if there is None else _level(ask, there)
 
 
-def _at_best(runtime: Runtime, ask: Ask) -> Level | None:
+def _at_least(runtime: Runtime, ask: Ask) -> HeldCell | None:
     least = runtime.at_least(ask)
-    return None if least is None else level_with(runtime.platform(ask), ask, least)
+    return None if least is None else HeldCell(least, runtime.platform(ask))
 
 
 def look_of(runtime: Runtime, machine: Machine) -> tuple[int, int] | None:
@@ -112,7 +113,7 @@ class Store(Generic[V]):
 
 
 _stores: list[Store[Any]] = []
-_at_bests: Store[tuple[Level | None]] = Store(_MOST)
+_leasts: Store[tuple[HeldCell | None]] = Store(_MOST)
 
 
 def forget() -> None:

@@ -139,8 +139,23 @@ def _way(link: Link, records: tuple[Blocks, ...], *, pinned: bool) -> _Transfer:
     return _Transfer(None if records else link_rate(link, pinned=pinned), records, data()["copy_latency"]["value"])
 
 
+# copies by plan, told by identity, and what they come over: thousands of cards sit on a few kinds of links
+_copied: dict[tuple[object, ...], tuple[Sequence[Pass], list[_Copies] | None]] = {}
+_MOST = 4096
+
+
 def _copies(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: bool) -> list[_Copies] | None:
     """The copies of each pass; ``None`` where weights travel at a rate that nobody knows."""
+    place = id(plan), link, known.pinned, known.pageable, pinned
+    if place not in _copied:
+        if len(_copied) >= _MOST:
+            _copied.clear()
+        # the plan is kept with them, so that no other one can be told by the same number
+        _copied[place] = plan, _worked_out(plan, link, known, pinned=pinned)
+    return _copied[place][1]
+
+
+def _worked_out(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: bool) -> list[_Copies] | None:
     own, paged = (_way(link, known.copies(pinned=kind), pinned=kind) for kind in (pinned, False))
     if not own.known and any(one.ahead.nbytes or one.waited.nbytes for one in plan):
         return None

@@ -18,6 +18,7 @@ from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.verdict.cell import Cell
 
 _MOST = 1024  # kinds of machines of one question
+_QUESTIONS = 16  # that are asked in turn: of a page its own, at other sizes, and beside other system memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def cells_alike(question: SharedQuestion, machine: Machine, work: Callable[[], l
     return made
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=_QUESTIONS)
 def _known(question: SharedQuestion) -> dict[Hashable, tuple[Cell, ...]]:
     """The cells of the latest questions by what is seen of a machine."""
     return {}

@@ -24,7 +24,7 @@ from fitcheck.verdict.coarseness import is_broken
 from fitcheck.verdict.judge import judged
 from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.leading import AskedTier, AskOf, none_runs, that_may_lead, that_may_run
-from fitcheck.verdict.order import order, wait_of
+from fitcheck.verdict.order import first_of, order, wait_of
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
 from fitcheck.verdict.weighed_cell import at_best, cell_of, timed_cell, weighed_cell
@@ -82,9 +82,8 @@ def _checked(
     head: bool = False,
     only_running: bool = False,
 ) -> Report:
-    chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
-    runtimes = _that_run_on(machine, in_play(model, wanted), model)
-    machine = completed(machine)
+    question = question_of(model, machine, wanted, tiers, head=head)
+    chosen, runtimes, machine = question.tiers, question.runtimes, completed(machine)
     known = known_of(index, machine, model)
     there = {} if like is None else {_place(cell.ask): cell for cell in like.cells}
 
@@ -132,7 +131,6 @@ def _checked(
         closer = closer_of(tiers)
         return _with_those_of_the_first(found, cells_of(closer, hoped_of(closer))) if closer else found
 
-    question = SharedQuestion(model, chosen, wanted, runtimes, head)
     ordered = list(worked_out() if known is not None or advise else cells_alike(question, machine, worked_out))
     if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
@@ -146,6 +144,14 @@ def _checked(
     assumed = assumptions_of(ordered[0], wanted, floor, known) if advise else ()
     best = ordered[0].ask
     return Report(model, best.machine, best.budgets, tuple(ordered), wanted, floor, assumed)
+
+
+def question_of(
+    model: Model, machine: Machine, wanted: Wanted, tiers: Sequence[Tier] | None = None, *, head: bool = False
+) -> SharedQuestion:
+    """What ``check`` asks of a machine. Raises InputError as it does."""
+    chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
+    return SharedQuestion(model, chosen, wanted, _that_run_on(machine, in_play(model, wanted), model), head)
 
 
 def _wait(runtime: Runtime, ask: Ask) -> float | None:
@@ -183,7 +189,7 @@ def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) 
 
 def _with_those_of_the_first(cells: list[Cell], closer: Sequence[Cell]) -> list[Cell]:
     """All in order, of those that a look at each tier gave what the tier of the first one has."""
-    first = order([*cells, *closer])[0]
+    first = first_of([*cells, *closer])
     return order([*cells, *(cell for cell in closer if cell.tier is first.tier)])
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
+from typing import Any
 
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.workload import Workload
@@ -28,12 +29,26 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
     ordered by reading, everything else by waiting; where nothing runs, by what is missing."""
     if not cells:
         return []
-    if all(cell.verdict is Verdict.NO for cell in cells):
+    if _none_runs(cells):
         return sorted(cells, key=_distance)
     return by_reading(cells) if cells[0].workload.task.read_along else by_waiting(cells)
 
 
-def _distance(cell: Cell) -> tuple[object, ...]:
+def first_of(cells: Sequence[Cell]) -> Cell:
+    """The first of ``order(cells)``, of which there is one at least, without putting the others in order."""
+    if _none_runs(cells):
+        return min(cells, key=_distance)
+    if cells[0].workload.task.read_along:
+        return min(cells, key=_reading_key(cells))
+    group = min(map(_group, cells))
+    return _leading(_ranked([cell for cell in cells if _group(cell) == group]))
+
+
+def _none_runs(cells: Sequence[Cell]) -> bool:
+    return all(cell.verdict is Verdict.NO for cell in cells)
+
+
+def _distance(cell: Cell) -> tuple[Any, ...]:
     """How far a cell is from running: published first, then by ``Level.way``, as runtimes choose a placement too; then
     what it would be with what is short, time, what is missing, and card memory."""
     level = cell.judgement.level
@@ -47,22 +62,38 @@ def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
 
     Within one verdict only the head of the list trades time against quality, so that the rest reads as a ranking.
     """
-    ranked = sorted(
-        ((_standing(cell), not cell.tier.published, _wait(cell), _bits(cell), _room(cell), cell) for cell in cells),
-        key=lambda row: row[:5],
-    )
-    shortest = ranked[0][2]
-    rivals = [row for row in ranked if row[:2] == ranked[0][:2] and row[2] <= NEAR * shortest]
-    rivals = [row for row in rivals if not is_coarse(row[5].ask.model, row[5].tier)] or rivals
-    if ranked[0][5].verdict is Verdict.TIGHT:  # what is short in the worst case comes before what is finer
-        safest = min(_risk(row[5]) for row in rivals)
-        rivals = [row for row in rivals if _risk(row[5]) <= safest]
-    finest = min(coarseness for _, _, _, coarseness, _, _ in rivals)
-    fine = [(room, wait, cell) for _, _, wait, coarseness, room, cell in rivals if coarseness == finest]
+    ranked = _ranked(cells)
+    best = _leading(ranked)
+    return [best, *(row[4] for row in ranked if row[4] is not best)]
+
+
+_Group = tuple[tuple[int, int], bool]
+# the group, the wait, how fine the tier is, the room it takes, and the cell
+_Row = tuple[_Group, float, tuple[float, int], tuple[int, int], Cell]
+
+
+def _group(cell: Cell) -> _Group:
+    """What comes before time."""
+    return _standing(cell), not cell.tier.published
+
+
+def _ranked(cells: Sequence[Cell]) -> list[_Row]:
+    rows = [(_group(cell), _wait(cell), _bits(cell), _room(cell), cell) for cell in cells]
+    return sorted(rows, key=lambda row: row[:4])
+
+
+def _leading(ranked: Sequence[_Row]) -> Cell:
+    """The one that leads, among the nearly fastest of the first group."""
+    group, shortest, _, _, first = ranked[0]
+    rivals = [row for row in ranked if row[0] == group and row[1] <= NEAR * shortest]
+    rivals = [row for row in rivals if not is_coarse(row[4].ask.model, row[4].tier)] or rivals
+    if first.verdict is Verdict.TIGHT:  # what is short in the worst case comes before what is finer
+        safest = min(_risk(row[4]) for row in rivals)
+        rivals = [row for row in rivals if _risk(row[4]) <= safest]
+    finest = min(coarseness for _, _, coarseness, _, _ in rivals)
+    fine = [(room, wait, cell) for _, wait, coarseness, room, cell in rivals if coarseness == finest]
     quickest = min(wait for _, wait, _ in fine)
-    best = min((row for row in fine if row[1] <= SAME * quickest), key=lambda row: row[:2])[2]
-    ordered = [row[5] for row in ranked]
-    return [best, *(cell for cell in ordered if cell is not best)]
+    return min((row for row in fine if row[1] <= SAME * quickest), key=lambda row: row[:2])[2]
 
 
 def by_reading(cells: Sequence[Cell]) -> list[Cell]:
@@ -74,14 +105,18 @@ def by_reading(cells: Sequence[Cell]) -> list[Cell]:
     one of those that are not: a token then waits for system memory, whose speed is seldom known, and takes several
     times as long.
     """
+    return sorted(cells, key=_reading_key(cells))
+
+
+def _reading_key(cells: Sequence[Cell]) -> Callable[[Cell], tuple[Any, ...]]:
     wanted = max(cell.workload.context for cell in cells)
 
-    def key(cell: Cell) -> tuple[object, ...]:
+    def key(cell: Cell) -> tuple[Any, ...]:
         rank, *grade = reading_grade(cell)
         lost = loss_of(cell.ask.model, cell.tier)
         return rank, cell.workload.context < wanted, *grade, lost, -pace_of(cell), cell.need
 
-    return sorted(cells, key=key)
+    return key
 
 
 # what no cell stands better than but in context, quality and speed beyond a comfortable pace

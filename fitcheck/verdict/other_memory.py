@@ -16,9 +16,11 @@ from fitcheck.records.run_index import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import Interval
+from fitcheck.verdict.alike import cells_alike
 from fitcheck.verdict.cell import Cell
-from fitcheck.verdict.check import again, check
-from fitcheck.verdict.order import order
+from fitcheck.verdict.check import again, check, question_of
+from fitcheck.verdict.known_records import known_of
+from fitcheck.verdict.order import first_of
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
 
@@ -34,12 +36,26 @@ def best_beside(
     memory: the best cell, without advice. Where runtimes search for placements and either amount is less than settles
     which they choose, all cells are found anew."""
     machine = completed(machine)
+
+    def found() -> list[Cell]:
+        return [_best_beside(report, machine, wanted, tiers, index)]
+
+    if known_of(index, machine, report.model) is None:
+        best = cells_alike(question_of(report.model, machine, wanted, tiers, head=True), machine, found)[0]
+    else:
+        best = found()[0]
+    return replace(report, machine=best.ask.machine, budgets=best.ask.budgets, cells=(best,))
+
+
+def _best_beside(
+    report: Report, machine: Machine, wanted: Wanted, tiers: Sequence[Tier] | None, index: Index | None
+) -> Cell:
     # another board, whose memory is read at another speed
     like = report if has_many_channels(report.machine) == has_many_channels(machine) else None
     found = _best_of_same(report, machine, wanted) if like and _same_cells(report, machine, wanted) else None
-    if found is None:
-        return check(report.model, machine, wanted, tiers=tiers, index=index, advise=False, like=like, head=True)
-    return replace(report, machine=found.ask.machine, budgets=found.ask.budgets, cells=(found,))
+    if found is not None:
+        return found
+    return check(report.model, machine, wanted, tiers=tiers, index=index, advise=False, like=like, head=True).best
 
 
 def _same_cells(report: Report, machine: Machine, wanted: Wanted) -> bool:
@@ -67,7 +83,7 @@ def _best_of_same(report: Report, machine: Machine, wanted: Wanted) -> Cell | No
     cells = [cell if _holds(cell, before, now) else again(cell, machine, wanted) for cell in report.cells]
     if all(one is other for one, other in zip(cells, report.cells, strict=True)):
         return again(report.best, machine, wanted)
-    best = order(cells)[0]
+    best = first_of(cells)
     if any(_alike(one, best) for one in cells if one is not best):
         return None
     return best if best.ask.machine is machine else again(best, machine, wanted)

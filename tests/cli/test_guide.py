@@ -14,10 +14,11 @@ import pytest
 from fitcheck.cli import completers
 from fitcheck.cli.guide import command
 from fitcheck.cli.main import COMMANDS
-from fitcheck.cli.words import glossary, lines
+from fitcheck.cli.words import lines
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
+from fitcheck.verdict.glossary import glossary
 from fitcheck.verdict.quantities import LEVELS
 from tests.cli.terminal import on_a_terminal
 

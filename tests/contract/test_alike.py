@@ -14,9 +14,9 @@ from fitcheck.models.model import Model
 from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
-from fitcheck.verdict.alike import SharedQuestion, look_of
+from fitcheck.verdict.alike import look_of
 from fitcheck.verdict.cell import Cell
-from fitcheck.verdict.check import check
+from fitcheck.verdict.check import check, question_of
 from fitcheck.verdict.order import order
 from fitcheck.verdict.weighed_cell import cell_of
 from tests.contract import toy
@@ -71,11 +71,19 @@ def test_one_thing_that_differs_is_never_overlooked(name: str, other: str) -> No
     same(list(check(one.model, machine, one.wanted, advise=False).cells), alone(one.model, machine, one.wanted))
 
 
-@pytest.mark.parametrize("task", ["editing", "vqa"])
-def test_every_fortieth_card_says_what_it_says_alone(task: str) -> None:
-    model, wanted, source = catalog.get("sensenova-u1-8b-mot"), Wanted(task=task), database()
+@pytest.mark.parametrize(
+    ("slug", "wanted"),
+    [
+        ("sensenova-u1-8b-mot", Wanted(task="editing")),
+        ("sensenova-u1-8b-mot", Wanted(task="vqa")),
+        ("sdxl", Wanted(tiers=("fp16",))),
+        ("wan2.2-t2v-a14b", Wanted(tiers=("Q4_K_M",))),
+    ],
+)
+def test_every_fortieth_card_says_what_it_says_alone(slug: str, wanted: Wanted) -> None:
+    model, source = catalog.get(slug), database()
     machines = [machine_for(source.card(index), ram=32 * GIB) for index in range(0, len(source.rows), 40)]
-    question = SharedQuestion(model, model.tiers, wanted, registry.serving(model))
+    question = question_of(model, machines[0], wanted)
     assert len({look_of(question, machine) for machine in machines}) < 0.8 * len(machines)
     for machine in machines:
         same(list(check(model, machine, wanted, advise=False).cells), alone(model, machine, wanted))

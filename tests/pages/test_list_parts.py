@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -117,8 +118,8 @@ def test_a_table_of_more_cells_than_a_page_holds_gives_way_to_a_row_for_each_mod
     page = next(one for one in pages_of(inputs, "check/") if one.address == "check/")
     assert page.document["rows"] == []
     html = files_of(page, LOCAL_URL)["check/index.html"].decode()
-    assert html.count("<tr data-in") == 3
-    assert html.count(f"</data> of {len(inputs.cards)}") == 3
+    assert html.count("<tr><th scope=row>") == 3
+    assert html.count(f"</span> of {len(inputs.cards)}") == 3
 
 
 @pytest.fixture
@@ -150,3 +151,19 @@ def test_a_filter_reaches_every_part(browser: Browser, served: tuple[str, Inputs
     assert lead.evaluate("link => link.href") == f"{url}check/{model.slug}/{last.slug}/"
     assert f"of {len(inputs.cards)} cards" in page.locator(".filters .count").inner_text()
     page.close()
+
+
+def test_a_model_that_fits_no_card_with_a_price_says_so() -> None:
+    inputs = inputs_of(1, 3)
+    page = pages_of(inputs, f"check/{inputs.models[0].slug}/")[0]
+    html = {price: _intro_of(page, price) for price in (None, 500)}
+    assert "It fits no card of a known launch price" in html[None]
+    assert "The cheapest that runs it" in html[500]
+
+
+def _intro_of(page: Page, price: int | None) -> str:
+    row = page.document["rows"][0]
+    best = None if price is None else {**row, "price": price}
+    changed = replace(page, document={**page.document, "best_value": best})
+    html = files_of(changed, LOCAL_URL)[f"{page.address}index.html"].decode()
+    return html.partition("<p class=intro>")[2].partition("<p class=tally>")[0]

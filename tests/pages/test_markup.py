@@ -187,6 +187,17 @@ def test_robots_sitemap_and_the_page_for_no_page(site: Site) -> None:
     assert 'href="/static/site.css"' in (site.root / "404.html").read_text()
 
 
+def test_every_word_of_a_mode_is_explained(site: Site, trees: dict[Path, ElementTree.Element]) -> None:
+    explained = {"".join(term.itertext()) for term in trees[site.root / "method/index.html"].iter("dt")}
+    modes = {
+        json.loads(path.read_bytes())["report"]["cells"][0]["mode"]
+        for path in (site.root / "check").glob("*/*/index.json")
+    }
+    said = {re.sub(r" \d+$", "", part) for mode in modes for part in mode.split(", ")}
+    assert {"ngl", "none"} <= said
+    assert said <= explained
+
+
 def test_a_hostile_record_is_text_and_nothing_else(site: Site, trees: dict[Path, ElementTree.Element]) -> None:
     shown = [path for path, tree in trees.items() if "window.owned" in "".join(tree.itertext())]
     assert len(shown) >= 4, "the record should be shown on its own page, its card, its check page and the list"

@@ -20,7 +20,7 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages import view, words
 from fitcheck.pages.document import card_facts
-from fitcheck.pages.formats import raw, resolve, rounded, write
+from fitcheck.pages.formats import raw, resolve, rounded, speed, write
 from fitcheck.records import run_index, store
 from fitcheck.runtimes import registry
 from fitcheck.units import GIB
@@ -30,7 +30,7 @@ from .conftest import Site
 from .records import link, passed
 from .test_markup import parse
 
-# a figure with its unit; what remains in a page's own sentences once every <data> is taken out must hold none
+# a figure with its unit; what remains in a page's own sentences once every bound number is taken out must hold none
 FIGURE = re.compile(r"\d(?:[\d.,]*)\s?(?:GiB|GB|TFLOP/s|GB/s|TB/s|s|min|h)\b")
 
 
@@ -63,36 +63,54 @@ def check_pages(site: Site) -> list[Path]:
 
 Bound = tuple[str, str, str, str | None]
 
+# where a row says no time, because it does not run
+NO_TIME = "–"
+# formats of cells that are sorted by something else than the number they show
+SORTED_OTHERWISE = ("verdict", "speed_span", "seconds_span", "error")
 
-def numbers(
-    element: ElementTree.Element, scope: str = "", columns: tuple[str, ...] = (), each: str = ""
-) -> Iterator[Bound]:
-    """(Whole path, format, text, bare value) of every bound number: of an element that names its own, of each cell of a
-    table that names its columns or its last ones (``data-tops``), and of each that says its place in the path of all
-    (``data-cell``). ``data-in`` is what a path begins with."""
-    each = element.get("data-cell") or each
-    if element.get("data-c") is not None:
-        path, _, kind = each.replace("*", element.get("data-c") or "").rpartition(":")
-        yield path, kind, (element[0].tail or text(element[1])).strip(), None
-    scope = element.get("data-in") or scope
-    columns = tuple((element.get("data-cols") or "").split()) or columns
-    tops = (element.get("data-tops") or "").split()
-    for row in element if tops else ():
-        for cell, named in zip(list(row)[-len(tops) :], tops, strict=True):
-            path, _, kind = named.rpartition(":")
-            yield (row.get("data-top") or "") + path, kind, text(cell), None
+
+def numbers(element: ElementTree.Element, scope: str = "", each: str = "", cell: str = "") -> Iterator[Bound]:
+    """(Whole path, format, text, bare value) of every bound number: of an element that names its own (``data-n``), and
+    of cells whose table names them: its last columns (``data-cols``), or each (``data-cell``).
+
+    ``data-in`` is what a path begins with; in a table it is ``data-each``, where a row's place among its rows, or what
+    ``data-c`` says, stands for the ``*``.
+    """
+    each, cell = element.get("data-each") or each, element.get("data-cell") or cell
     own = element.get("data-n")
+    scope = element.get("data-in") or scope
     if own:
         path, _, kind = own.rpartition(":")
         whole = path if path.startswith("report.") else scope + path  # a whole path needs no scope
-        yield whole, kind, text(element), element.get("value")
-    if element.tag == "tr" and columns and element.get("data-in"):
-        for cell, named in zip(element, columns, strict=True):
-            if named != "-":
+        yield whole, kind, text(element), None
+    if element.tag == "table":
+        yield from of_columns(element, each)
+    for place, child in enumerate(element):
+        of_row = (each and element.tag == "tbody") or child.get("data-c")
+        inner = each.replace("*", child.get("data-c") or str(place)) if of_row else scope
+        if cell and child.tag == "td":
+            yield from of_cell(child, place, inner, cell)
+        yield from numbers(child, inner, each, cell)
+
+
+def of_cell(td: ElementTree.Element, place: int, scope: str, cell: str) -> Iterator[Bound]:
+    """The number of a table of equal cells: behind the verdict, or in the span below it."""
+    path, _, kind = cell.rpartition(":")
+    below = td.find("span")
+    if td.get("data-c"):
+        yield scope + path, kind, (td[0].tail or "").strip(), None
+    elif below is not None:
+        yield f"{scope}{place - 1}.{path}", kind, text(below), None
+
+
+def of_columns(table: ElementTree.Element, each: str) -> Iterator[Bound]:
+    columns = (table.get("data-cols") or "").split()
+    for place, row in enumerate(table.find("tbody") or () if columns else ()):
+        scope = each.replace("*", row.get("data-c") or str(place))
+        for td, named in zip(list(row)[-len(columns) :], columns, strict=True):
+            if named != "-" and text(td) != NO_TIME:
                 path, _, kind = named.rpartition(":")
-                yield scope + path, kind, text(cell), None
-    for child in element:
-        yield from numbers(child, scope, columns, each)
+                yield scope + path, kind, text(td), None if kind in SORTED_OTHERWISE else td.get("data-v")
 
 
 def text(element: ElementTree.Element) -> str:
@@ -173,6 +191,9 @@ def test_numbers_of_list_pages_are_those_of_the_check_pages(site: Site) -> None:
         for row in twin["rows"]:
             page = json.loads((site.root / row["address"] / "index.json").read_bytes())
             assert answer(page["report"]["cells"][0], page["report"]["workload"]["task"]).items() <= row.items()
+        table = next(one for one in parse(path).iter("table") if one.get("id") == "list")
+        shown = [text(tr[6]) for tr in table.find("tbody") or ()]
+        assert shown == [NO_TIME if row["verdict"] == "no" else speed(row) for row in twin["rows"]]
 
 
 def test_every_bound_number_of_every_page_is_in_its_twin(site: Site) -> None:
@@ -213,7 +234,7 @@ def test_no_figure_stands_outside_a_checked_element(site: Site, card: str) -> No
     loose = []
 
     def walk(element: ElementTree.Element) -> None:
-        bound = any(element.get(name) for name in ("data-n", "data-cols", "data-c", "data-top"))
+        bound = any(element.get(name) for name in ("data-n", "data-cols"))
         skipped = bound or element.tag in ("code", "pre")
         if element.tag == "section" and element.get("class") in ("s-others", "s-measured", "s-needs"):
             skipped = True
@@ -270,3 +291,20 @@ def test_the_command_to_measure_names_a_tier_and_a_mode_that_there_are(site: Sit
     assert model.tier(said["--tier"]) is not None
     assert said.get("--mode") in (None, *registry.serving(model)[0].modes)
     assert command in (site.root / "contribute/index.html").read_text("utf-8").replace("&#39;", "'")
+
+
+def test_what_does_not_run_is_told_no_time_as_if_it_did(site: Site) -> None:
+    """Beside other cards a row says neither choice nor time; of the page's own card the time has a condition."""
+    refused = ran = 0
+    for path in check_pages(site):
+        tree, twin = parse(path), json.loads(path.with_name("index.json").read_bytes())
+        cell = twin["report"]["cells"][0]
+        label = next(text(one) for one in tree.iter("dt") if text(one).startswith(("Time for", "Speed")))
+        assert label.endswith(", if it ran") == (cell["verdict"] == "no" and cell["seconds"] is not None), path
+        near = next((one for one in tree.iter("table") if "from4" in (one.get("class") or "")), None)
+        for row in () if near is None else near.find("tbody") or ():
+            _, verdict, choice, _, time, _ = map(text, row)
+            assert (choice == NO_TIME) == (time == NO_TIME) == (verdict == "No"), path
+            refused, ran = refused + (verdict == "No"), ran + (verdict != "No")
+    assert refused > 3
+    assert ran > 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -47,9 +48,20 @@ def test_find_my_card_however_it_is_typed(site: Site, page: Page) -> None:
         "3080": "GeForce RTX 3080 10 GB",
         "4060ti": "GeForce RTX 4060 Ti 8 GB",
         "a770": "Arc A770 8 GB",
+        # its memory, which is no part of its name, and what it is built into
+        "4070 12gb": "GeForce RTX 4070",
+        "RTX 4070 (12 GB VRAM)": "GeForce RTX 4070",
+        "4060 ti 16gb": "GeForce RTX 4060 Ti 16 GB",
+        "rx 7900 xtx 24 GiB": "Radeon RX 7900 XTX",
+        "macbook pro m3 max": suggested(page, "m3 max")[0],
+        "Apple M2 Ultra 192GB": suggested(page, "m2 ultra")[0],
+        "mac mini m4": suggested(page, "m4")[0],
     }
+    assert suggested(page, "m3 max")[0].endswith("M3 Max")
     for typed, name in wanted.items():
         assert suggested(page, typed)[0] == name, typed
+    page.get_by_role("combobox", name="Your card").fill("4070 13gb")
+    expect(page.locator("#found")).to_have_text("No card of the database is called that.")
     assert len([url for url in asked if url.endswith("cards.json")]) == 1
 
 
@@ -78,11 +90,13 @@ def test_what_runs_with_16_gb(site: Site, page: Page) -> None:
 
 
 def test_a_card_without_a_page_gets_the_line_that_answers(site: Site, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
     page.goto(site.url)
     suggested(page, "2080 ti")
     page.get_by_role("button", name="Show what runs").click()
     line = page.get_by_label("Command for this card")
     expect(line).to_have_text("fitcheck runs --gpu rtx-2080-ti --ram 32GB")
+    expect(line).to_be_in_viewport(ratio=1)
     field = page.get_by_role("combobox", name="Your card")
     field.fill("no such card")
     page.get_by_role("button", name="Show what runs").click()
@@ -99,8 +113,8 @@ def test_the_cheapest_card_for_a_model(site: Site, page: Page) -> None:
     page.goto(site.url + "check/qwen3-8b/?verdict=fits")
     page.locator("#list thead button", has_text="Launch price").click()
     first = page.locator("#list tbody tr:visible").first
-    prices = page.locator("#list tbody tr:visible td:nth-child(8) data").evaluate_all(
-        "all => all.map(one => +one.value)"
+    prices = page.locator("#list tbody tr:visible td:nth-child(8)").evaluate_all(
+        "all => all.map(one => +one.dataset.v)"
     )
     known = [price for price in prices if price]
     assert known == sorted(known)
@@ -120,12 +134,21 @@ def test_compare_two_cards(site: Site, page: Page) -> None:
     page.get_by_role("button", name="Compare").click()
     expect(page.locator("#side h2")).to_have_text("Tesla T4 and GeForce RTX 4090, beside 32 GB")
     assert page.locator("#side tbody tr").count() >= 5
+    row = page.locator("#side tbody tr", has_text="chat: Qwen3 8B")
+    assert row.locator("td").nth(1).inner_text().endswith(f" tokens/s\n{_choice(site, 'rtx-4090')}")
+    assert page.locator("#side p").inner_text() == "Tesla T4: launch price unknown; GeForce RTX 4090: $1,599 at launch"
     assert page.url.endswith("?a=tesla-t4&b=rtx-4090")
     page.goto(site.url + "compare/tesla-t4-vs-rtx-5090/")  # a pair that nobody asked for has no page of its own
     expect(page.locator("#side h2")).to_have_text("Tesla T4 and GeForce RTX 5090, beside 32 GB")
     page.goto(site.url + KINDS["card"])
     page.get_by_role("link", name="Compare GeForce RTX 4070 and GeForce RTX 4090").click()
     expect(page.locator("#side h2")).to_have_text("GeForce RTX 4070 and GeForce RTX 4090, beside 32 GB")
+
+
+def _choice(site: Site, card: str) -> str:
+    """Files and mode of Qwen3 8B on a card, as its page has them."""
+    cell = json.loads((site.root / f"check/qwen3-8b/{card}/index.json").read_bytes())["report"]["cells"][0]
+    return f"{cell['tier']} {cell['mode']}"
 
 
 def test_copy_a_command(site: Site, browser: Browser) -> None:

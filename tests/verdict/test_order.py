@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,7 +20,7 @@ from fitcheck.speed.floor import floor_of
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.coarseness import is_broken, is_coarse
-from fitcheck.verdict.order import READING, order
+from fitcheck.verdict.order import READING, first_of, order
 
 
 def cell(
@@ -260,3 +261,37 @@ def test_of_files_that_lose_nothing_the_one_that_reads_a_text_soonest_leads() ->
 
 def test_who_reads_along_reads_as_fast_as_the_usual_floor_says() -> None:
     assert floor_of(None, None, Task.CHAT).min_speed == READING[0]
+
+
+def test_the_first_alone_is_the_first_of_the_whole_order() -> None:
+    draw = random.Random(18)
+    levels = (Verdict.FITS, Verdict.TIGHT, Verdict.UNKNOWN)
+    led = set()
+    for _ in range(400):
+        cells = [
+            cell(
+                str(number),
+                draw.choice((None, 1.0, 1.005, 1.1, 2.0)),
+                draw.choice((3.0, 4.5, 8.0)),
+                draw.choice((90, 100)),
+                published=draw.random() < 0.7,
+                verdict=draw.choice(levels),
+                host=draw.choice((0, 10)),
+                short=draw.choice((0, 5)),
+            )
+            for number in range(draw.randrange(1, 9))
+        ]
+        for one in cells:
+            cast(Any, one).judgement.level = SimpleNamespace(weighed=SimpleNamespace(verdict=draw.choice(levels)))
+        assert first_of(cells) is order(cells)[0]
+        led.add(cast(Any, first_of(cells)).name)
+    assert len(led) == 8, "places that never lead test nothing"
+
+
+@pytest.mark.parametrize(("slug", "card"), [("flux.1-dev", "rtx-3060-12-gb"), ("llama-3.1-70b", "rtx-3060-12-gb")])
+def test_the_first_alone_is_the_first_of_what_was_judged(slug: str, card: str) -> None:
+    cells = list(fitcheck.check(slug, card, ram=32 * GIB).cells)
+    none = [one for one in cells if one.verdict is Verdict.NO]
+    assert len(cells) > len(none) > 1
+    for some in (cells, cells[::-1], none, none[::-1]):
+        assert first_of(some) is order(some)[0]

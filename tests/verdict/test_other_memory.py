@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from fitcheck.hardware.catalog import find_card
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import all_cards, find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.models import catalog
+from fitcheck.models.model import Model
 from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict import alike
+from fitcheck.verdict.alike import look_of
 from fitcheck.verdict.cell_json import cell_json
-from fitcheck.verdict.check import check
+from fitcheck.verdict.check import check, question_of
 from fitcheck.verdict.other_memory import best_beside
+from fitcheck.verdict.usual_memory import completed
 
 SIZES = tuple(size * GIB for size in (8, 16, 32, 64, 256, 512))
 ASKED = (
@@ -65,3 +72,24 @@ def test_what_does_not_search_has_the_same_cells_whatever_there_is(name: str) ->
             for machine in (small, large)
         )
         assert of_small == of_large
+
+
+@pytest.mark.parametrize("ram", [16, 64])
+def test_cards_that_look_alike_share_the_best_cell_and_say_what_they_say_alone(ram: int) -> None:
+    """Cards beside each amount in turn, of which some look alike: with what was shared, and with nothing of it."""
+    model, cards = catalog.get("sdxl"), [card for card in all_cards()[::60] if not card.unified_memory]
+    question = question_of(model, machine_for(cards[0]), Wanted(), head=True)
+    assert len({look_of(question, completed(machine_for(card, ram=ram * GIB))) for card in cards}) < len(cards)
+    shared = [_beside(model, card, ram) for card in cards]
+    for card, found in zip(cards, shared, strict=True):
+        held.forget()
+        alike._known.cache_clear()
+        assert _beside(model, card, ram) == found, card.slug
+    assert len({str(one["verdict"]) for one in shared}) > 1
+
+
+def _beside(model: Model, card: Card, ram: int) -> dict[str, Any]:
+    usual = check(model, machine_for(card), advise=False)
+    found = best_beside(usual, machine_for(card, ram=ram * GIB), Wanted())
+    assert found.machine.gpus[0].card is card
+    return {**cell_json(found.best), "reason": found.best.reason}

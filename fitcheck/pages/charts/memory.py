@@ -78,8 +78,8 @@ def _n(value: float) -> str:
 def _words(cell: Mapping[str, Any], usable: Mapping[str, int]) -> str:
     span = format_span(format_gib(cell["card"]["low"]), format_gib(cell["card"]["high"]))
     return (
-        f"{cell['tier']} in mode {cell['mode']}: the card holds {format_gib(cell['card']['best'])} in all ({span}), "
-        f"most of it during {cell['peak']}; {format_gib(usable['best'])} can be used."
+        f"The card holds {format_gib(cell['card']['best'])} in all ({span}), most of it during {cell['peak']}; "
+        f"{format_gib(usable['best'])} can be used."
     )
 
 

@@ -106,6 +106,7 @@ def offload_of(placement: Placement) -> Offload:
     )
 
 
+@lru_cache(maxsize=256)
 def placement_of(mode: str, options: PipelineOptions) -> Placement:
     """A mode with the switches that count in it. Raises OptionError for names that do not exist."""
     stream, block = mode.endswith("-stream"), "-block" in mode

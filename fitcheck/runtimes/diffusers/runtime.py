@@ -45,6 +45,7 @@ from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.torch_platform import torch_stacks
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.overlap import prices_of
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
@@ -156,6 +157,15 @@ class Diffusers(Runtime):
         card = machine.gpus[0].card
         platform = tuple(support.allowed(card, streams=streams, bfloat16=kind) for streams, kind in _PLATFORMS)
         return card.compute_capability, card.unified_memory, platform
+
+    def sees(self, machine: Machine) -> Hashable | None:
+        """What the memory hangs on, and where the card's rates are known those and its link, of which seconds are
+        made."""
+        weighs = self.weighs(machine)
+        if weighs is None:
+            return None
+        prices = prices_of(machine.gpus[0].card)
+        return weighs, None if prices is None else (prices, machine.gpus[0].link)
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of one run on the one card, over its own link."""

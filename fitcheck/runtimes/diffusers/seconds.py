@@ -47,39 +47,26 @@ def seconds(
 ) -> Duration | None:
     """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced. A bench that did
     not warm up also times what happens once in a process; a program's seconds are those of its later pictures."""
-    if calibration is None:
-        return _uncalibrated(layout, tier, offload, card, link, process)
-    return _seconds(layout, tier, offload, card, link, process, calibration)
-
-
-def _seconds(
-    layout: Layout,
-    tier: Tier,
-    offload: Offload,
-    card: Card,
-    link: Link,
-    process: Process,
-    calibration: Calibration | None = None,
-) -> Duration | None:
-    if layout.untraced:
+    if layout.untraced or prices_of(card) is None:
         return None
     once = _times_once(process)
-    plan, moved = _plan(layout, tier, offload, once)
-    found = duration_of(plan, card, link, pinned=_is_pinned(offload), calibration=calibration)
-    if found is None:
-        return None
-    found = replace(found, amounts=(("streamed", moved),))
-    if found.seconds is None:
+    return _seconds(_plan(layout, tier, offload, once), tier, offload, card, link, calibration, once)
+
+
+@lru_cache(maxsize=4096)
+def _seconds(
+    plan: _Plan, tier: Tier, offload: Offload, card: Card, link: Link, calibration: Calibration | None, once: bool
+) -> Duration | None:
+    """What is foreseen of a cell is asked again when it is timed."""
+    found = duration_of(plan.passes, card, link, pinned=_is_pinned(offload), calibration=calibration)
+    if found is None or found.seconds is None:
         return found
     span = found.seconds
     if not _is_calibrated(calibration):
-        waited = waited_of(plan, link, pinned=_is_pinned(offload), calibration=calibration)
+        waited = waited_of(plan.passes, link, pinned=_is_pinned(offload), calibration=calibration)
         span = _widened(span, tier, offload, waited)
-    return replace(found, seconds=_of_the_host(span, plan, card, once=once))
-
-
-# a list asks how long a cell will take before it weighs it, and again when it shows it
-_uncalibrated = lru_cache(maxsize=4096)(_seconds)
+    span = _of_the_host(span, plan.passes, card, once=once)
+    return replace(found, seconds=span, amounts=(("streamed", plan.moved),))
 
 
 def timing(
@@ -94,8 +81,8 @@ def timing(
     """What the seconds are made of at the best estimate; ``None`` where they are not known."""
     if layout.untraced:
         return None
-    plan, _ = _plan(layout, tier, offload, _times_once(process))
-    return timing_of(plan, card, link, pinned=_is_pinned(offload), calibration=links)
+    plan = _plan(layout, tier, offload, _times_once(process))
+    return timing_of(plan.passes, card, link, pinned=_is_pinned(offload), calibration=links)
 
 
 def _times_once(process: Process) -> bool:
@@ -107,9 +94,17 @@ def _is_pinned(offload: Offload) -> bool:
     return offload.stream and not offload.low_cpu_mem
 
 
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """The passes, in which a byte that comes back counts as several, and what moves in bytes. Told by identity: each
+    is made once."""
+
+    passes: tuple[Pass, ...]
+    moved: int
+
+
 @lru_cache(maxsize=4096)
-def _plan(layout: Layout, tier: Tier, offload: Offload, once: bool) -> tuple[tuple[Pass, ...], int]:
-    """The passes, in which a byte that comes back counts as several, and what moves in bytes."""
+def _plan(layout: Layout, tier: Tier, offload: Offload, once: bool) -> _Plan:
     works = [stage_work(one, tier, offload) for one in layout.stages]
     plain = passes(layout, works, tier, offload, PLAIN)
     moved = sum(one.count * one.nbytes for one in plain)
@@ -117,7 +112,7 @@ def _plan(layout: Layout, tier: Tier, offload: Offload, once: bool) -> tuple[tup
     back = table["back"]
     slow = WayBack(back["mapped"], back["mapped"] if once else back["heap"])
     first = (Pass(Work(0, 0, 0, 0, table["once"]["kernels"]), 1, ""),) if once else ()
-    return (*passes(layout, works, tier, offload, slow), *first), moved
+    return _Plan((*passes(layout, works, tier, offload, slow), *first), moved)
 
 
 def _of_the_host(span: Interval[float], plan: Sequence[Pass], card: Card, *, once: bool) -> Interval[float]:
