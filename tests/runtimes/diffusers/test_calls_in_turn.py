@@ -73,7 +73,8 @@ def test_every_temporary_is_dropped_once_and_the_call_keeps_its_own(
     assert sum(alive.values()) == sum(result * MIB for _, result in layers)
     for _, result in layers:
         plain += result * MIB
-    assert top >= max(plain, round(dequantization.cost(kind).peak_bytes * elements * MIB))
+    # the peak's bytes an element are written with three digits
+    assert top >= max(plain, round(0.999 * dequantization.cost(kind).peak_bytes * elements * MIB))
     pool = CallPool(1.0)
     for event in large(events, linears):
         pool.take(event)
