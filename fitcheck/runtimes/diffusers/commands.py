@@ -35,7 +35,7 @@ def script(ask: Ask) -> str:
     lines = [
         "import torch",
         f"from diffusers import {pipeline}",
-        *([] if guide is None else _guide(guide, _dtype(arch))),
+        *([] if guide is None else _guide(guide, _dtype(arch), '.to("cuda")' if whole else "")),
         f"pipe = {pipeline}.from_pretrained({_quoted(model.repository)}{handed}, torch_dtype={_dtype(arch)}{whole})",
         *_beside(ask),
         *placing(offload),
@@ -56,13 +56,13 @@ def script(ask: Ask) -> str:
     return "\n".join(lines)
 
 
-def _guide(found: ControlNet, dtype: str) -> list[str]:
-    """The lines that load a ControlNet."""
+def _guide(found: ControlNet, dtype: str, placed: str) -> list[str]:
+    """The lines that load a ControlNet, which a pipeline is handed as it lies."""
     cls = found.component.cls
     return [
         f"from diffusers import {cls}",
         "from diffusers.utils import load_image",
-        f"guide = {cls}.from_pretrained({_quoted(found.repository)}, torch_dtype={dtype})",
+        f"guide = {cls}.from_pretrained({_quoted(found.repository)}, torch_dtype={dtype}){placed}",
     ]
 
 

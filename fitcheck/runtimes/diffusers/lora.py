@@ -25,7 +25,7 @@ _WIDTH = 2  # bytes of a number
 # matrix products, scaled result and sum of one layer
 _TENSORS = 4
 MATRICES = ("lora_A", "lora_B")
-_SPEC = re.compile(r"(?P<rank>\d{1,4})(?::(?P<layers>[A-Za-z0-9_.*]+(?:,[A-Za-z0-9_.*]+)*))?")
+_SPEC = re.compile(r"(?P<rank>\d{1,18})(?::(?P<layers>[A-Za-z0-9_.*]+(?:,[A-Za-z0-9_.*]+)*))?")
 
 
 class Pair(NamedTuple):

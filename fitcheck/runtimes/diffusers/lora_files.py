@@ -18,6 +18,7 @@ from fitcheck.runtimes.diffusers.lora import (
     is_unet,
     linears_of,
     numberless,
+    pairs_of,
     read_spec,
     spec_of,
 )
@@ -51,12 +52,25 @@ def settled(options: PipelineOptions, model: Model, tiers: Sequence[Tier]) -> Pi
     if not arch.loads_lora:
         raise OptionError(f"--load-lora-weights: {arch.pipeline} loads no LoRA; leave it out.")
     if is_spec(text):
+        _require_layers(text, arch)
         return replace(options, load_lora_weights=text)
     file = next((one for tier in tiers for one in tier.companions if one.role == LORA), None)
     if file is None:
         raise OptionError(f"--load-lora-weights: {text!r} is a file, which check alone reads; give the LoRA's rank.")
     denoiser = next(one for one in arch.components if one.role == DENOISER)
     return replace(options, load_lora_weights=spec_in(file, denoiser, arch.pipeline))
+
+
+def _require_layers(spec: str, arch: PipelineArchitecture) -> None:
+    """Raises OptionError for the name of a layer that no denoiser has."""
+    rank, _, names = spec.partition(":")
+    denoisers = [one for one in arch.components if one.role == DENOISER and one.trace is not None]
+    for name in names.split(",") if names and denoisers else ():
+        if not any(pairs_of(replace(one, lora=f"{rank}:{name}")) for one in denoisers):
+            raise OptionError(
+                f"--load-lora-weights: no linear layer in a block of {arch.pipeline}'s {denoisers[0].name} is called "
+                f"{name!r}; give last names of its layers, like 16:to_q,to_k, or the rank alone."
+            )
 
 
 def spec_in(file: Companion, denoiser: Component, pipeline: str) -> str:

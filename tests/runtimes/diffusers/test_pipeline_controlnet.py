@@ -150,6 +150,12 @@ def test_its_lines_are_those_that_were_judged() -> None:
         assert line in script
 
 
+def test_without_offload_it_is_put_on_the_card_as_the_pipeline_is() -> None:
+    lines = RUNTIME.commands(ask_for("sdxl", "none", controlnet=True))[-1]
+    assert 'torch_dtype=torch.float16).to("cuda")' in lines
+    assert '.to("cuda")' not in RUNTIME.commands(ask_for("sdxl", "model", controlnet=True))[-1]
+
+
 def test_where_none_is_known_it_is_unknown_with_lower_bounds() -> None:
     ask = ask_for("qwen-image", "model", tier="bf16", controlnet=True)
     assert architecture_of(ask).guide is None

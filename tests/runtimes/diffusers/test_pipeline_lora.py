@@ -87,9 +87,14 @@ def test_what_was_told_has_one_form(told: str | int | bool, spec: str) -> None:
 
 
 def test_a_rank_that_cannot_be_is_refused() -> None:
-    for text in ("0", "5000"):
+    for text in ("0", "5000", "99999999"):
         with pytest.raises(OptionError, match="is no rank of a LoRA; give 1 to 4096"):
             read_spec(text)
+
+
+def test_the_name_of_no_layer_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"no linear layer in a block of FluxPipeline's transformer is called"):
+        ask_for("flux.1-dev", "bf16", load_lora_weights="16:to_q,zzz")
 
 
 def test_layers_are_told_by_last_names_or_whole() -> None:
@@ -193,7 +198,7 @@ def test_both_experts_have_one() -> None:
     ("spec", "word"),
     [
         ("16", "lora"), ("32", "lora-32"), ("64:to_k,to_q", "lora-64-to_k-to_q"), ("8:to_out.0", "lora-8-to_out.0"),
-        ("8:blocks.*.attn.to_out.*", "lora-8-blocks..attn.to_out."),
+        ("8:transformer_blocks.*.attn.to_out.*", "lora-8-transformer_blocks..attn.to_out."),
     ],
 )  # fmt: skip
 def test_it_survives_a_record(spec: str, word: str) -> None:
