@@ -109,7 +109,7 @@ def measured() -> list[schema.PassRecord]:
     """Our own records of pipelines that ran under a limit, or with something beside that is not modelled."""
     read = (store.read(path) for path in sorted(RESULTS.glob("*/*/*.json")))
     passes = [one for one in read if isinstance(one, schema.PassRecord) and one.runtime.name == "diffusers"]
-    return [one for one in passes if one.protocol.cap is not None or one.runtime.policy in ("controlnet", "lora")]
+    return [one for one in passes if one.protocol.cap is not None or one.runtime.policy == "disk"]
 
 
 def test_what_a_limit_or_something_beside_explains_is_no_surprise(measured: list[schema.PassRecord]) -> None:
@@ -118,7 +118,7 @@ def test_what_a_limit_or_something_beside_explains_is_no_surprise(measured: list
 
 
 def test_less_than_a_bound_is_a_surprise(measured: list[schema.PassRecord]) -> None:
-    beside = next(one for one in measured if one.runtime.policy == "controlnet" and one.memory is not None)
+    beside = next(one for one in measured if one.runtime.policy == "disk" and one.memory is not None)
     assert beside.memory is not None
     little = beside.model_copy(update={"memory": beside.memory.model_copy(update={"allocated": 1 << 30})})
     assert "at least" in next(found.message for found in doubt(little) if found.code == "memory-estimate")

@@ -216,16 +216,16 @@ def test_a_reading_of_the_driver_that_missed_the_peak_is_no_measurement_of_it(ro
 
 
 # policies of records whose sizes are lower bounds
-NOT_MODELLED = {"controlnet", "lora", "disk"}
+NOT_MODELLED = {"disk"}
 
 
 def test_what_is_not_modelled_corrects_no_estimate() -> None:
-    """A ControlNet's seconds and memory say nothing of the pipeline alone, and those of the pipeline do."""
+    """Seconds and memory of groups in files say nothing of the pipeline alone, and those of the pipeline do."""
     runs = build(record.model_dump(mode="json", exclude_none=True) for record in publishable(RESULTS)).rows
-    mine = [run for run in runs if run.outcome == "ok" and run.cell.model == "sdxl" and not run.limited]
+    mine = [run for run in runs if run.outcome == "ok" and run.cell.model == "sd3.5-medium" and not run.limited]
     beside = tuple(run for run in mine if run.cell.policy in NOT_MODELLED)
-    plain = next(run for run in mine if run.cell.mode == "none" and not run.cell.policy and run.cell.tier == "fp16")
-    ask = ask_of(next(run for run in mine if run.cell.mode == "model" and not run.cell.policy))
+    plain = next(run for run in mine if run.cell.mode == "none" and not run.cell.policy and run.cell.tier == "bf16")
+    ask = ask_of(next(run for run in mine if run.cell.mode != "none" and not run.cell.policy))
     assert ask is not None
     assert beside
     assert calibration_of(ask, Index(beside, ())) == Calibration()
