@@ -212,11 +212,20 @@
   }
 
   // the field for a card
-  const NOISE = /\b(nvidia|amd|intel|ati|geforce|radeon|graphics|card|gpu)\b/g;
+  const NOISE = /\b(nvidia|amd|intel|ati|apple|geforce|radeon|graphics|card|gpu|vram|mac ?book( pro| air)?|mac( studio| mini| pro)?)\b/g;
+  const SIZE = /\b(\d+) ?gi?b\b/i;
   function key(text) {
     return text.toLowerCase().replace(/laptop|notebook/g, "mobile").replace(NOISE, "").replace(/[^a-z0-9]/g, "");
   }
   function matches(cards, typed) {
+    const found = called(cards, typed), size = typed.match(SIZE);
+    if (found.length || !size) return found;
+    // how much memory a card has, which is no part of its name; of what shares the machine's anything may be said
+    return called(cards.filter(function (card) {
+      return !card.memory || Math.round(card.memory / 1024) === Number(size[1]);
+    }), typed.replace(SIZE, ""));
+  }
+  function called(cards, typed) {
     const wanted = key(typed);
     if (!wanted) return [];
     const parts = typed.toLowerCase().split(/[^a-z0-9]+/).map(key).filter(Boolean);
@@ -320,6 +329,7 @@
         close();
         if (card) go(card);
         else told.textContent = field.value.trim() ? "No card of the database is called that." : "Type the name of a card.";
+        told.scrollIntoView({ block: "nearest" });  // on a phone it stands below what is seen
       });
     });
     form.hidden = false;
@@ -352,6 +362,10 @@
       }).then(function (text) { return new DOMParser().parseFromString(text, "text/html"); });
     };
     const nameOf = function (data) { return data.querySelector("h1").firstChild.textContent.trim(); };
+    const priceOf = function (data) {
+      const price = data.querySelector("[data-n='card.launch_price_usd.value:dollars']").textContent;
+      return price === "unknown" ? "launch price unknown" : price + " at launch";
+    };
     // verdicts beside 32 GB, or in the memory that the card shares
     function cellsOf(data) {
       const found = new Map();
@@ -359,10 +373,11 @@
         const heads = Array.from(purpose.querySelector("thead tr").cells);
         const column = Math.max(1, heads.findIndex(function (head) { return head.dataset.ram === "32"; }));
         all("tbody tr", purpose).forEach(function (row) {
-          const lead = row.cells[0].querySelector("a");
+          const lead = row.cells[0].querySelector("a"), cell = row.cells[column];
           found.set(purpose.dataset.purpose + ": " + lead.textContent, {
             address: lead.getAttribute("href").replace("../../", "../"),
-            verdict: row.cells[column].querySelector("em").textContent.toLowerCase()
+            verdict: cell.querySelector("em").textContent.toLowerCase(),
+            said: all("span,i", cell).map(function (one) { return one.textContent; })
           });
         });
       });
@@ -387,11 +402,17 @@
           const lead = link("", one.address);
           lead.append(made("em", VERDICTS[one.verdict], "v-" + one.verdict));
           lead.setAttribute("aria-label", VERDICTS[one.verdict] + ": " + name + " on " + nameOf(pair[index]));
-          cell.append(lead);
+          cell.append(lead, ...one.said.map(function (text) { return made("span", text, "what"); }));
         });
       });
       const words = pair.map(nameOf).join(" and ");
-      side.replaceChildren(made("h2", words + ", beside 32 GB"), table);
+      const around = made("div", "", "scroll");
+      around.tabIndex = 0;
+      around.setAttribute("role", "region");
+      around.setAttribute("aria-label", "Side by side");
+      around.append(table);
+      const prices = made("p", pair.map(function (data) { return nameOf(data) + ": " + priceOf(data); }).join("; "), "note");
+      side.replaceChildren(made("h2", words + ", beside 32 GB"), prices, around);
     }
     function load() {
       const want = Object.fromEntries(new FormData(form));
