@@ -18,7 +18,7 @@ from bench.engines.diffusers import freeing
 from bench.engines.diffusers.building import empty_module
 from bench.engines.diffusers.driver import DRIVER
 from bench.engines.diffusers.engine import PipelineEngine
-from bench.engines.diffusers.lora import shapes
+from bench.engines.diffusers.lora_weights import shapes
 from bench.engines.diffusers.put_beside import controlnet_of, with_controlnet
 from bench.engines.diffusers.recipes import recipe
 from bench.job import Job

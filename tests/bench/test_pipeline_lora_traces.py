@@ -12,7 +12,7 @@ peft = pytest.importorskip("peft")
 from test_pipeline_traces import as_events, request_of
 from torch import nn
 
-from bench.engines.diffusers.lora import pairs_in
+from bench.engines.diffusers.lora_weights import pairs_in
 from bench.engines.diffusers.recipes import Recipe, recipe
 from bench.engines.diffusers.surveys import PipelineSurvey
 from bench.engines.diffusers.tiny import tiny

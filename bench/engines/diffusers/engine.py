@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from bench.engines.diffusers import bitsandbytes_weights, lora
+from bench.engines.diffusers import bitsandbytes_weights, lora_weights
 from bench.engines.diffusers.building import empty_module, materialize, narrow_buffers, parameters_of, pipeline_of
 from bench.engines.diffusers.freeing import free
 from bench.engines.diffusers.placing import place
@@ -90,7 +90,7 @@ class PipelineEngine:
             return source.dense(full, one, dtype)
 
         dtype = getattr(torch, self.recipe.parts[self.recipe.denoisers[0]].computes)
-        for matrices, told in lora.files(self._pipeline, self.recipe.denoisers, spec, dtype, made):
+        for matrices, told in lora_weights.files(self._pipeline, self.recipe.denoisers, spec, dtype, made):
             source.finish()
             self._pipeline.load_lora_weights(matrices, **told)
 

@@ -28,7 +28,7 @@ MATRICES = ("lora_A", "lora_B")
 _SPEC = re.compile(r"(?P<rank>\d{1,18})(?::(?P<layers>[A-Za-z0-9_.*]+(?:,[A-Za-z0-9_.*]+)*))?")
 
 
-class Pair(NamedTuple):
+class MatrixPair(NamedTuple):
     """The two matrices beside a linear layer of ``inputs`` to ``outputs``: ``rank`` × inputs and outputs × rank."""
 
     rank: int
@@ -41,7 +41,7 @@ class Pair(NamedTuple):
         return _WIDTH * self.rank * self.inputs, _WIDTH * self.rank * self.outputs
 
 
-Pairs = Mapping[str, Pair]
+Pairs = Mapping[str, MatrixPair]
 
 
 def is_spec(text: str) -> bool:
@@ -91,7 +91,7 @@ def changed(spec: str, linears: Iterable[tuple[str, tuple[int, ...]]], *, unet: 
     rank, _, layers = spec.partition(":")
     named = tuple(layers.split(",")) if layers else ()
     return {
-        path: Pair(int(rank), shape[1], shape[0])
+        path: MatrixPair(int(rank), shape[1], shape[0])
         for path, shape in linears
         if in_block(path, unet=unet) and (not named or any(_means(one, path) for one in named))
     }
@@ -190,7 +190,9 @@ class CallWithLora(Call):
 
 
 @lru_cache(maxsize=64)
-def _work(plain: Call, sizes: tuple[tuple[str, int], ...], pairs: tuple[tuple[str, Pair], ...]) -> tuple[int, int]:
+def _work(
+    plain: Call, sizes: tuple[tuple[str, int], ...], pairs: tuple[tuple[str, MatrixPair], ...]
+) -> tuple[int, int]:
     return matrix_work(plain.events(dict(sizes)), dict(pairs))
 
 
@@ -239,7 +241,7 @@ def with_pairs(events: Iterable[Event], pairs: Pairs) -> Iterator[Event]:
                 numbers[-1] = made - 1
 
 
-def _added(path: str, pair: Pair, result: int, made: int, own: int) -> Iterator[Event]:
+def _added(path: str, pair: MatrixPair, result: int, made: int, own: int) -> Iterator[Event]:
     """The narrow product, the wide one, it scaled, and the sum with the layer's ``own`` result of so many bytes."""
     narrow, wide, scaled = made, made + 1, made + 2
     for name, nbytes in zip(MATRICES, (result * pair.rank // pair.outputs, result), strict=True):

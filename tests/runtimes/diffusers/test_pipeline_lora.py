@@ -21,7 +21,7 @@ from fitcheck.models.families.pipeline.architecture import DENOISER, PipelineArc
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Wanted
 from fitcheck.runtimes.diffusers.lora import (
-    Pair,
+    MatrixPair,
     changed,
     component_trace,
     is_spec,
@@ -56,7 +56,7 @@ def architecture(slug: str) -> PipelineArchitecture:
     return found
 
 
-def matrices(slug: str, spec: str) -> dict[str, Pair]:
+def matrices(slug: str, spec: str) -> dict[str, MatrixPair]:
     """By path, beside the first denoiser."""
     found = with_lora(architecture(slug), spec).of_role_or_name(DENOISER)[0]
     return dict(pairs_of(found))
@@ -67,7 +67,7 @@ def test_the_usual_lora_of_flux_has_the_size_of_published_files() -> None:
     found = matrices("flux.1-dev", "16")
     assert len(found) == 494
     assert sum(sum(one.sizes) for one in found.values()) == pytest.approx(172e6, rel=0.005)
-    assert found["single_transformer_blocks.0.proj_mlp"] == Pair(16, 3072, 12288)
+    assert found["single_transformer_blocks.0.proj_mlp"] == MatrixPair(16, 3072, 12288)
 
 
 def test_of_a_unet_the_transformers_alone_are_changed() -> None:
@@ -112,7 +112,7 @@ def test_what_follows_a_layer_takes_its_place() -> None:
         Event(ENTER, path="a"), Event(ALLOCATE, 600), Event(LEAVE, path="a"),
         Event(ALLOCATE, 40), Event(FREE, 0), Event(FREE, 1),
     ]  # fmt: skip
-    found = list(with_pairs(plain, {"a": Pair(1, 2, 3)}))
+    found = list(with_pairs(plain, {"a": MatrixPair(1, 2, 3)}))
     assert found == [
         Event(ENTER, path="a"), Event(ALLOCATE, 600), Event(LEAVE, path="a"),
         Event(ENTER, path="a.lora_A"), Event(ALLOCATE, 200), Event(LEAVE, path="a.lora_A"),
