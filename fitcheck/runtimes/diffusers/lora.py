@@ -52,7 +52,7 @@ def is_spec(text: str) -> bool:
 def spec_of(rank: int, layers: Iterable[str] = ()) -> str:
     """``"16"``, or with the layers that it changes, by their last names or whole with * for numbers
     (``"16:to_k,to_q"``, ``"16:transformer_blocks.*.attn.to_k"``)."""
-    named = sorted(set(layers))
+    named = list(dict.fromkeys(layers))
     return f"{rank}:{','.join(named)}" if named else str(rank)
 
 

@@ -138,7 +138,7 @@ def _named(rank: int, found: set[str], blocks: Mapping[str, tuple[int, ...]], *,
     if len(found) == len(blocks):
         return spec_of(rank)
     for words in (set(map(_last, found)), set(map(numberless, found))):
-        spec = spec_of(rank, words)
+        spec = spec_of(rank, sorted(words))
         if changed(spec, blocks.items(), unet=unet).keys() == found:
             return spec
     return spec

@@ -78,7 +78,7 @@ def test_of_a_unet_the_transformers_alone_are_changed() -> None:
     ("told", "spec"),
     [
         (True, "16"), (False, ""), (64, "64"), ("64", "64"), (" 8 ", "8"), ("usual", "16"), ("", "16"),
-        ("8:to_v,to_q,to_q", "8:to_q,to_v"), ("mine.safetensors", "mine.safetensors"),
+        ("8:to_v,to_q,to_q", "8:to_v,to_q"), ("mine.safetensors", "mine.safetensors"),
     ],
 )  # fmt: skip
 def test_what_was_told_has_one_form(told: str | int | bool, spec: str) -> None:
